@@ -1,0 +1,108 @@
+"""Files that are whole or absent: atomic writes, hashes, and output folders that are never overwritten silently."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from compressor.errors import PocketganError
+
+
+@contextlib.contextmanager
+def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary neighbour of `path`; move it into place when the block ends without error.
+
+    A reader, or a run killed at any moment, sees the old file or the new one, never a part.
+
+    Raises:
+        PocketganError: the disk is full or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        # mkstemp makes private files; give the result the permissions an ordinary write would.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        if isinstance(error, OSError):
+            raise write_error(path, error) from error
+        raise
+
+
+def write_error(path: Path, error: OSError) -> PocketganError:
+    """The message for a write that the system refused."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return PocketganError(
+        f"cannot write {path}: {'the disk is full' if full else error.strerror or error}",
+        fix="free some space, or choose another --output-dir; what was finished is kept: use --resume"
+        if full
+        else "choose an --output-dir that you may write to",
+    )
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write one JSON document atomically; NaN and infinity are refused, since JSON has neither."""
+    with atomic(path, "w") as file:
+        json.dump(document, file, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON document.
+
+    Raises:
+        PocketganError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PocketganError(f"cannot read {path}", got=error.strerror or error) from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise PocketganError(f"{path} is not a JSON document", got=error) from error
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def claim_folder(path: Path, *, resume: bool = False) -> Path:
+    """Make an output folder, refusing one that already holds something unless `resume`.
+
+    Raises:
+        PocketganError: the folder is not empty (and `resume` is off), is a file, or cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not resume and any(path.iterdir()):
+            raise PocketganError(
+                f"{path} already holds files, which would be overwritten",
+                fix="choose another --output-dir, or go on with what is there: --resume",
+            )
+    except FileExistsError as error:
+        raise PocketganError(f"{path} is a file, not a folder") from error
+    except OSError as error:
+        raise write_error(path, error) from error
+    return path

@@ -1,0 +1,19 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images and generators, or a skip that says how to name it."""
+    folder = Path(os.environ.get("POCKETGAN_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "weights").is_dir():
+        pytest.skip(f"no real generators at {folder}; set POCKETGAN_DATA to their folder")
+    return folder
