@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, hashes, and output folders that are never overwritten silently."""
+"""Files that are whole or absent: atomic writes, hashes, output folders never overwritten silently."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -24,24 +23,17 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Raises:
         PocketganError: the disk is full or the folder cannot be written.
     """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
-    try:
-        # mkstemp makes private files; give the result the permissions an ordinary write would.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with part.open(mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        part.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.unlink(name)
+            part.unlink()
         if isinstance(error, OSError):
             raise write_error(path, error) from error
         raise

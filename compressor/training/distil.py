@@ -1,0 +1,112 @@
+"""Distillation: training a small generator to paint what the original paints."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compressor.errors import PocketganError
+from compressor.files import claim_folder, read_json, write_json
+from compressor.generators import Generator, load, save
+from compressor.options import DistilOptions
+from compressor.training.loop import Loop, choose_device, cosine, set_learning_rate, train_mode
+from compressor.training.losses import Distance
+from compressor.training.patches import Patches
+
+_PATCH_SEED = 1_000_003  # keeps distillation's pictures apart from pruning's at the same seed
+
+
+@dataclass(frozen=True)
+class DistilResult:
+    """What distillation gave.
+
+    Attributes:
+        generator: the trained student, read back from `folder`.
+        folder: its model folder, which also holds distill.json.
+        document: distill.json: steps, seed, loss over time.
+    """
+
+    generator: Generator
+    folder: Path
+    document: dict[str, Any]
+
+
+def distil(
+    student: Generator,
+    teacher: Generator,
+    images: Sequence[Path],
+    output: Path,
+    options: DistilOptions = DistilOptions(),  # noqa: B008  frozen
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    log: Path | None = None,
+) -> DistilResult:
+    """Train a student against a teacher's outputs (no targets, no discriminator).
+
+    Args:
+        student: the small generator; its weights are the start.
+        teacher: the original; it must take the same pictures and give the same size.
+        images: pictures to train on.
+        output: new folder for the trained model and distill.json.
+        options: how to train.
+        seed: of the pictures drawn.
+        resume: go on in `output` where an earlier call was stopped.
+        log: JSON-lines file for figures of the training.
+
+    Raises:
+        PocketganError: the two do not fit each other, pictures cannot be read, or `output` is taken.
+    """
+    ours, theirs = student.spec.image, teacher.spec.image
+    for name in ("input_range", "output_range", "scale", "channels"):
+        if getattr(ours, name) != getattr(theirs, name):
+            raise PocketganError(
+                f"student and teacher differ in their {name.replace('_', ' ')}",
+                got=getattr(ours, name),
+                allowed=getattr(theirs, name),
+            )
+    factory = student.spec.arguments.get("factory") if student.spec.family == "custom" else None
+    record = output / "distill.json"
+    if resume and record.exists():
+        return DistilResult(load(output, factory=factory), output, read_json(record))
+    claim_folder(output, resume=resume)
+
+    device = choose_device(options.device)
+    module = train_mode(copy.deepcopy(student.module).to(device).requires_grad_(True))
+    guide = copy.deepcopy(teacher.module).to(device).eval().requires_grad_(False)
+    patches = Patches(images, ours, options.crop, options.batch, seed + _PATCH_SEED)
+    distance = Distance(ours, options.perceptual).to(device)
+    optimiser = torch.optim.Adam(module.parameters(), lr=options.learning_rate, betas=(0.9, 0.999))
+
+    identity = {"student": student.sha256, "teacher": teacher.sha256, "seed": seed, **vars(options)}
+    parts = {"student": module, "optimiser": optimiser}
+    loop = Loop("distill", options.steps, output / "checkpoint.pt", parts, identity, log)
+    loop.resume()
+    for step in loop:
+        pictures = patches(step).to(device)
+        with torch.no_grad():
+            wanted = guide(pictures)
+        loss = distance(module(pictures), wanted)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        set_learning_rate(optimiser, cosine(step, options.steps, options.learning_rate))
+        optimiser.step()
+        loop.report(loss=loss.item())
+
+    document = {
+        "steps": options.steps,
+        "seed": seed,
+        "loss_first": loop.trajectory[0]["loss"],
+        "loss_last": loop.trajectory[-1]["loss"],
+        "trajectory": loop.trajectory,
+    }
+    provenance = {"made_by": "distill", "student_sha256": student.sha256, "teacher_sha256": teacher.sha256}
+    save(student.spec, module.cpu().eval(), output, {**provenance, **document})
+    write_json(record, document)
+    loop.finish()
+    return DistilResult(load(output, factory=factory), output, document)
