@@ -49,9 +49,9 @@ class Distillation(nn.Module):
         self.c5 = nn.Conv2d(DISTILLED * 4, WIDTH, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        kept1, rest = torch.split(F.leaky_relu(self.c1(x), SLOPE), (DISTILLED, REMAINING), dim=1)
-        kept2, rest = torch.split(F.leaky_relu(self.c2(rest), SLOPE), (DISTILLED, REMAINING), dim=1)
-        kept3, rest = torch.split(F.leaky_relu(self.c3(rest), SLOPE), (DISTILLED, REMAINING), dim=1)
+        kept1, rest = torch.split(F.leaky_relu(self.c1(x), SLOPE), [DISTILLED, REMAINING], dim=1)
+        kept2, rest = torch.split(F.leaky_relu(self.c2(rest), SLOPE), [DISTILLED, REMAINING], dim=1)
+        kept3, rest = torch.split(F.leaky_relu(self.c3(rest), SLOPE), [DISTILLED, REMAINING], dim=1)
         kept = torch.cat([kept1, kept2, kept3, self.c4(rest)], dim=1)
         return x + self.c5(self.cca(kept))
 
