@@ -1,0 +1,5 @@
+"""`python -m pocketgan` is `pocketgan`."""
+
+from pocketgan.cli import main
+
+main()

@@ -1,0 +1,109 @@
+"""The door: `pocketgan COMMAND`. Finds the command, prints its answer, turns every error into one message.
+
+A command (pocketgan/commands/*.py, one file each, imported only when called) returns an `Answer`;
+only this module prints it: as text, or with `--json` as exactly one JSON document on stdout.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from pocketgan import __version__
+from pocketgan.boundary import Stopped, explain
+from pocketgan.options import Answer, common, nearest
+
+COMMANDS = {
+    "quickstart": "The whole job on a generator and photographs that come along. Start here.",
+    "run": "The whole job as a recipe says: prune, distill, export, measure, report.",
+    "inspect": "What a checkpoint holds, and what its generator costs.",
+    "prune": "Make a generator fit a budget with CoroNet.",
+    "distill": "Train a pruned generator against the original.",
+    "eval": "Compare a generator's pictures with the original's, or with references.",
+    "export": "Write ONNX and TFLite files and check each against PyTorch.",
+    "bench": "Measure the latency of exported files on this machine.",
+    "report": "Build the report page of a run folder.",
+    "doctor": "What is installed, what is missing, and the command that mends it.",
+}
+
+
+class Commands(click.Group):
+    """A group that knows its commands by name and imports one only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            raise click.UsageError(f"there is no command {args[0]!r}{nearest(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
+        """Run one command line, print its answer or its error, and leave with its exit code."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        as_json, verbose = "--json" in flags, not {"-v", "--verbose"}.isdisjoint(flags)
+        line = ["pocketgan", *arguments]
+        try:
+            answer = super().main(arguments, "pocketgan", standalone_mode=False, obj=line)
+            if not isinstance(answer, Answer):
+                sys.exit(answer or 0)  # --help and --version have printed for themselves
+            problem = answer.problem
+            if problem is not None:
+                click.echo(f"pocketgan: {problem}", err=True)
+            if as_json:
+                document = answer.document | (problem.as_json() if problem else {})
+                click.echo(json.dumps(document, indent=2, allow_nan=False))
+            else:
+                click.echo(answer.text)
+            sys.exit(problem.exit_code if problem else 0)
+        except BrokenPipeError:  # the reader left, as in `pocketgan inspect FILE | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(1)
+        except Exception as error:
+            known = explain(error, line, can_resume=_can_resume(arguments))
+            if verbose and not isinstance(known, Stopped):
+                import traceback
+
+                traceback.print_exception(error)
+            click.echo(f"pocketgan: {known}", err=True)
+            if as_json:
+                click.echo(json.dumps(known.as_json(), indent=2))
+            sys.exit(known.exit_code)
+
+
+def load_command(name: str) -> click.Command:
+    """Import one of COMMANDS."""
+    command: click.Command = importlib.import_module(f"pocketgan.commands.{name}").command
+    return command
+
+
+def _can_resume(arguments: list[str]) -> bool:
+    name = next((argument for argument in arguments if argument in COMMANDS), None)
+    return name is not None and any(option.name == "resume" for option in load_command(name).params)
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check did not pass, 130 stopped.",
+)
+@click.version_option(__version__, prog_name="pocketgan")
+@common
+def main() -> None:
+    """Make trained image generators small and fast enough for a phone, and prove it."""

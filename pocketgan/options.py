@@ -1,0 +1,221 @@
+"""What commands share: the kind of command, its answer, and the options that mean the same everywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from compressor.errors import PocketganError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command has to say.
+
+    Attributes:
+        text: for people.
+        document: the same as JSON types, printed with --json.
+        problem: a check that failed although the work is done; gives the exit code.
+    """
+
+    text: str
+    document: dict[str, Any]
+    problem: PocketganError | None = None
+
+
+class _Command(click.Command):
+    """A command whose standard output stays free for its answer, whatever a library chats meanwhile."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _stdout_to_stderr():
+            return super().invoke(ctx)
+
+
+def command(name: str) -> Callable[[F], click.Command]:
+    """Make a function a command that knows --json and --verbose and returns an `Answer`."""
+
+    def make(function: F) -> click.Command:
+        return click.command(name, cls=_Command)(common(function))
+
+    return make
+
+
+def common(function: F) -> F:
+    """--json and --verbose; `pocketgan.cli` looks for them itself, so that errors obey them too."""
+    for option in (
+        click.option(
+            "-v", "--verbose", is_flag=True, expose_value=False, help="Show the traceback of an error."
+        ),
+        click.option(
+            "--json",
+            is_flag=True,
+            expose_value=False,
+            help="Print one JSON document on stdout; progress and messages go to stderr.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """The end of an error message: the nearest allowed word, or all of them."""
+    choices = list(allowed)
+    close = difflib.get_close_matches(word, choices, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; it is one of: {', '.join(choices)}"
+
+
+class CommaList(click.ParamType):
+    """Comma-separated choices, such as fp32,int8."""
+
+    name = "list"
+
+    def __init__(self, *choices: str):
+        self.choices = choices
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return ",".join(self.choices)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        words = tuple(dict.fromkeys(word.strip() for word in value.split(",")))
+        for word in words:
+            if word not in self.choices:
+                self.fail(f"there is no {word!r}{nearest(word, self.choices)}", param, ctx)
+        return words
+
+
+class Numbers(click.ParamType):
+    """A fixed form of numbers, such as -1,1 or 256x256."""
+
+    def __init__(self, form: str, kind: type[int] | type[float], separator: str, count: int | None = None):
+        self.name, self.kind, self.separator, self.count = form, kind, separator, count
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self.name
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int | float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(self.kind(part) for part in value.lower().split(self.separator))
+        except ValueError:
+            numbers = ()
+        if not numbers or (self.count and len(numbers) != self.count):
+            self.fail(f"{value!r} does not have the form {self.name}", param, ctx)
+        return numbers
+
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path)
+
+images = click.option(
+    "--images", type=FOLDER, required=True, metavar="DIR", help="Folder of input pictures; searched deeply."
+)
+new_output = click.option(
+    "--output-dir", "output", type=FOLDER, required=True, metavar="OUT", help="New folder for the result."
+)
+seed = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of everything drawn at random; the same seed gives the same result on the same machine.",
+)
+resume = click.option(
+    "--resume", is_flag=True, help="Go on in --output-dir where an earlier call was stopped."
+)
+
+
+def generator_options(function: F) -> F:
+    """The options for a user's own network; the command gets them as `source`, to be called with a path.
+
+    `source(path)` is a `pocketgan.recipe.GeneratorSource`.
+    """
+    pair = Numbers("LO,HI", float, ",", 2)
+
+    @functools.wraps(function)
+    def collect(
+        *args: Any,
+        factory: str | None,
+        input_range: Any,
+        output_range: Any,
+        size: Any,
+        scale: Any,
+        multiple: Any,
+        channels: Any,
+        **kwargs: Any,
+    ) -> Any:
+        from pocketgan.recipe import GeneratorSource
+
+        source = functools.partial(
+            GeneratorSource,
+            factory=factory,
+            input_range=input_range,
+            output_range=output_range,
+            size=size,
+            scale=scale,
+            multiple=multiple,
+            channels=channels,
+        )
+        return function(*args, source=source, **kwargs)
+
+    made: Any = collect
+    for option in reversed(
+        (
+            click.option(
+                "--factory",
+                metavar="MODULE:CALLABLE",
+                help="Your own network: what builds it, importable from here. Its code is run.",
+            ),
+            click.option("--input-range", type=pair, help="Values of black and white at the input."),
+            click.option("--output-range", type=pair, help="Values of black and white at the output."),
+            click.option(
+                "--size",
+                type=Numbers("HxW", int, "x", 2),
+                help="Usual input size; costs and exports refer to it.",
+            ),
+            click.option(
+                "--scale", type=click.IntRange(1), help="Output side over input side: 4 upscales x4."
+            ),
+            click.option("--multiple", type=click.IntRange(1), help="Input sides must be multiples of this."),
+            click.option(
+                "--channels", type=Numbers("IN,OUT", int, ",", 2), help="Channels: 1 grey, 3 colour."
+            ),
+        )
+    ):
+        made = option(made)
+    return made
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send all that is written to standard output inside, by Python or by native code, to stderr."""
+    try:
+        real = sys.stdout.fileno() == 1
+    except (OSError, ValueError, AttributeError):  # a stand-in for stdout, as tests and notebooks have
+        real = False
+    if not real:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
