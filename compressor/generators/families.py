@@ -11,10 +11,15 @@ from typing import Any
 from torch import nn
 
 from compressor.errors import PocketganError, UsageError
-from compressor.generators import resnet
+from compressor.generators import mobile_resnet, resnet, rrdbnet, srresnet, srvgg, unet
 
 FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "resnet": resnet.ResnetGenerator,
+    "unet": unet.UnetGenerator,
+    "mobile_resnet": mobile_resnet.MobileResnetGenerator,
+    "rrdbnet": rrdbnet.RRDBNet,
+    "srvgg": srvgg.SRVGGNetCompact,
+    "srresnet": srresnet.MSRResNet,
 }
 
 

@@ -12,7 +12,7 @@ import torch
 
 from compressor.errors import PocketganError, UsageError
 from compressor.files import sha256
-from compressor.generators import Generator, resnet
+from compressor.generators import Generator, mobile_resnet, resnet, rrdbnet, srresnet, srvgg, unet
 from compressor.generators.families import call_factory, construct, resolve_factory
 from compressor.generators.misfit import Misfit, compare
 from compressor.generators.spec import GeneratorSpec, ImageFormat
@@ -29,6 +29,11 @@ from compressor.generators.states import (
 # published under several names have `translate(state) -> state`, those that must assume something `notes`.
 MODULES: dict[str, ModuleType] = {
     "resnet": resnet,
+    "unet": unet,
+    "mobile_resnet": mobile_resnet,
+    "rrdbnet": rrdbnet,
+    "srvgg": srvgg,
+    "srresnet": srresnet,
 }
 
 

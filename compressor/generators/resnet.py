@@ -6,14 +6,13 @@ Module names equal those of junyanz/pytorch-CycleGAN-and-pix2pix, so its state d
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from compressor.errors import PocketganError
-from compressor.generators.norms import BATCH_NOTE, infer_norm, normalisation
+from compressor.generators.layers import BATCH_NOTE, infer_norm, norm_slot, numbered, padded_conv
 from compressor.generators.spec import ImageFormat
 
 if TYPE_CHECKING:
@@ -28,15 +27,15 @@ class ResnetBlock(nn.Module):
     def __init__(self, width: int, norm: str, bias: bool, statistics: str, padding: str, dropout_slot: bool):
         super().__init__()
         layers: list[nn.Module | None] = [
-            *_padded_conv(width, width, 3, padding, bias),
-            *_norm_slot(norm, width, statistics),
+            *padded_conv(width, width, 3, padding, bias),
+            *norm_slot(norm, width, statistics),
             nn.ReLU(),
             # Dropout has no parameters and is off in a trained generator, but it moves later names by one.
             *([None] if dropout_slot else []),
-            *_padded_conv(width, width, 3, padding, bias),
-            *_norm_slot(norm, width, statistics),
+            *padded_conv(width, width, 3, padding, bias),
+            *norm_slot(norm, width, statistics),
         ]
-        self.conv_block = _numbered(layers)
+        self.conv_block = numbered(layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.conv_block(x)
@@ -79,7 +78,7 @@ class ResnetGenerator(nn.Module):
         super().__init__()
 
         def normalised(channels: int) -> list[nn.Module | None]:
-            return [*_norm_slot(norm, channels, statistics), nn.ReLU()]
+            return [*norm_slot(norm, channels, statistics), nn.ReLU()]
 
         layers: list[nn.Module | None] = [
             nn.ReflectionPad2d(3),
@@ -96,28 +95,10 @@ class ResnetGenerator(nn.Module):
             layers += _upsampling(upsampling, resize_mode, channels, channels // 2, bias)
             layers += normalised(channels // 2)
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, output_channels, 7), nn.Tanh()]
-        self.model = _numbered(layers)
+        self.model = numbered(layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.model(x)
-
-
-def _norm_slot(norm: str, channels: int, statistics: str) -> list[nn.Module | None]:
-    """The norm layer, or an empty slot where upstream has an Identity."""
-    return [*normalisation(norm, channels, statistics)] or [None]
-
-
-def _padded_conv(inputs: int, outputs: int, kernel: int, padding: str, bias: bool) -> list[nn.Module]:
-    """A size-keeping convolution; the two paddings that are modules take a slot of their own."""
-    margin = kernel // 2
-    match padding:
-        case "reflect":
-            return [nn.ReflectionPad2d(margin), nn.Conv2d(inputs, outputs, kernel, bias=bias)]
-        case "replicate":
-            return [nn.ReplicationPad2d(margin), nn.Conv2d(inputs, outputs, kernel, bias=bias)]
-        case "zero":
-            return [nn.Conv2d(inputs, outputs, kernel, padding=margin, bias=bias)]
-    raise PocketganError("no such padding", got=padding, allowed="reflect, replicate, zero")
 
 
 def _upsampling(kind: str, mode: str, inputs: int, outputs: int, bias: bool) -> list[nn.Module]:
@@ -127,15 +108,10 @@ def _upsampling(kind: str, mode: str, inputs: int, outputs: int, bias: bool) -> 
         case "transposed":
             return [nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1, bias=bias)]
         case "resize-pad":
-            return [resize, *_padded_conv(inputs, outputs, 3, "reflect", bias)]
+            return [resize, *padded_conv(inputs, outputs, 3, "reflect", bias)]
         case "resize":
-            return [resize, *_padded_conv(inputs, outputs, 3, "zero", bias)]
+            return [resize, *padded_conv(inputs, outputs, 3, "zero", bias)]
     raise PocketganError("no such upsampling", got=kind, allowed="transposed, resize-pad, resize")
-
-
-def _numbered(layers: Iterable[nn.Module | None]) -> nn.Sequential:
-    """A Sequential whose children are named by position; None leaves its number out."""
-    return nn.Sequential(OrderedDict((str(i), layer) for i, layer in enumerate(layers) if layer is not None))
 
 
 def infer(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:

@@ -1,8 +1,9 @@
-"""The normalisation layers of the generators users bring."""
+"""What several families share: normalisation, size-keeping convolutions, children named by position."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
@@ -52,3 +53,26 @@ def infer_norm(shapes: Mapping[str, tuple[int, ...]], norm_key: str, conv_key: s
     if f"{norm_key}.weight" in shapes:
         return "batch", bias
     return ("instance" if bias else "none"), bias
+
+
+def norm_slot(norm: str, channels: int, statistics: str) -> list[nn.Module | None]:
+    """The norm layer, or an empty slot where upstream has an Identity."""
+    return [*normalisation(norm, channels, statistics)] or [None]
+
+
+def padded_conv(inputs: int, outputs: int, kernel: int, padding: str, bias: bool) -> list[nn.Module]:
+    """A size-keeping convolution; the two paddings that are modules take a slot of their own."""
+    margin = kernel // 2
+    match padding:
+        case "reflect":
+            return [nn.ReflectionPad2d(margin), nn.Conv2d(inputs, outputs, kernel, bias=bias)]
+        case "replicate":
+            return [nn.ReplicationPad2d(margin), nn.Conv2d(inputs, outputs, kernel, bias=bias)]
+        case "zero":
+            return [nn.Conv2d(inputs, outputs, kernel, padding=margin, bias=bias)]
+    raise PocketganError("no such padding", got=padding, allowed="reflect, replicate, zero")
+
+
+def numbered(layers: Iterable[nn.Module | None]) -> nn.Sequential:
+    """A Sequential whose children are named by position; None leaves its number out."""
+    return nn.Sequential(OrderedDict((str(i), layer) for i, layer in enumerate(layers) if layer is not None))
