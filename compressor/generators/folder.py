@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from compressor.errors import PocketganError, UsageError
 from compressor.files import atomic, read_json, sha256, write_json
 from compressor.generators import Generator
+from compressor.generators.misfit import compare
 from compressor.generators.spec import GeneratorSpec, ImageFormat
-from compressor.generators.states import load_strictly, read_state
+from compressor.generators.states import load_strictly, read_state, shapes_of
 
 ARCHITECTURE, WEIGHTS, PROVENANCE = "architecture.json", "weights.safetensors", "provenance.json"
 
@@ -60,8 +62,15 @@ def load_folder(folder: Path, *, factory: str | None = None, image: ImageFormat 
         )
     if image is not None:
         spec = GeneratorSpec(spec.family, spec.arguments, image, spec.widths, spec.splits)
+    state = read_state(folder / WEIGHTS)
+    what = f"{folder / WEIGHTS} does not fit {ARCHITECTURE}"
+    if spec.family != "custom":  # compare before a damaged width can ask for all memory
+        with torch.device("meta"):
+            expected = shapes_of(spec.build().state_dict())
+        if misfit := compare(expected, shapes_of(state)):
+            raise PocketganError(what, got=misfit.describe())
     module = spec.build()
-    load_strictly(module, read_state(folder / WEIGHTS), f"{folder / WEIGHTS} does not fit {ARCHITECTURE}")
+    load_strictly(module, state, what)
     return Generator(spec, module.eval(), folder, sha256(folder / WEIGHTS))
 
 

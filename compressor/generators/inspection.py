@@ -57,16 +57,20 @@ def inspect(
     size: tuple[int, int] | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Inspection:
-    """Load a generator and count what it costs.
+    """Load a generator and describe it; arguments and errors as `generators.load` and `describe`."""
+    return describe(generators.load(path, factory=factory, image=image, arguments=arguments), size)
+
+
+def describe(generator: generators.Generator, size: tuple[int, int] | None = None) -> Inspection:
+    """Count what a loaded generator costs.
 
     Args:
-        path, factory, image, arguments: see `compressor.generators.load`.
+        generator: what `generators.load` gave.
         size: input (height, width) the costs are for, where not the usual one.
 
     Raises:
-        PocketganError: as `load`, or the size does not suit the generator.
+        PocketganError: the size does not suit the generator, or it does not run.
     """
-    generator = generators.load(path, factory=factory, image=image, arguments=arguments)
     stated = generator.spec.image
     if size is not None and any(side < 1 or side % stated.multiple for side in size):
         raise PocketganError(

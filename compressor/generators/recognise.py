@@ -18,9 +18,9 @@ from compressor.generators.misfit import Misfit, compare
 from compressor.generators.spec import GeneratorSpec, ImageFormat
 from compressor.generators.states import (
     State,
-    drop_instance_statistics,
     load_strictly,
     read_state,
+    settle_statistics,
     shapes_of,
     stripped,
 )
@@ -72,8 +72,12 @@ def recognise(state: State, path: Path, arguments: Mapping[str, Any] | None = No
         PocketganError: none fits; the nearest family is named, with the keys that did not fit.
         UsageError: `arguments` names something the family does not have.
     """
-    state = stripped(state)[-1]
-    tried = [match for family in MODULES if (match := _try_family(family, state, arguments or {}))]
+    tried = [
+        match
+        for form in stripped(state)
+        for family in MODULES
+        if (match := _try_family(family, form, arguments or {}))
+    ]
     fitting = [match for match in tried if not match.misfit]
     if fitting:
         return fitting[0]
@@ -115,7 +119,7 @@ def _try_family(family: str, state: State, overrides: Mapping[str, Any]) -> Matc
             raise
         return None  # widths that make no network: this is not the family
     expected = shapes_of(network.state_dict())
-    state = drop_instance_statistics(state, expected)
+    state = settle_statistics(state, expected)
     return Match(family, arguments, state, compare(expected, shapes_of(state)))
 
 

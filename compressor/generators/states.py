@@ -22,7 +22,6 @@ WRAPPERS = (
     "model_state_dict",
     "generator",
     "netG",
-    "netG_A",
     "G",
     "g_ema",
     "model",
@@ -30,7 +29,7 @@ WRAPPERS = (
     "weights",
 )
 # Names that wrap the generator as a part of something larger.
-PREFIXES = ("module.", "_orig_mod.", "netG.", "netG_A.", "generator.", "net_g.", "G.")
+PREFIXES = ("module.", "_orig_mod.", "netG.", "generator.", "net_g.", "G.")
 
 State = dict[str, torch.Tensor]
 
@@ -147,17 +146,20 @@ def _has_tensors(value: Mapping[Any, Any]) -> bool:
 
 
 def stripped(state: State) -> list[State]:
-    """The state dict as it is, then with each prefix taken off that programs put before its names."""
+    """The state dict as it is, then with each prefix taken off that programs put before its names.
+
+    Where names begin with a prefix of `PREFIXES`, all others are left out (a discriminator beside the
+    generator); any other first word is taken off only where all names share it.
+    """
     forms = [state]
-    changed = True
-    while changed:
-        changed = False
-        for prefix in PREFIXES:
-            part = {key[len(prefix) :]: v for key, v in forms[-1].items() if key.startswith(prefix)}
-            if part:
-                forms.append(part)
-                changed = True
-    return forms
+    while True:
+        state = forms[-1]
+        words = {key.partition(".")[0] + "." for key in state}
+        prefix = next((p for p in PREFIXES if p in words), words.pop() if len(words) == 1 else None)
+        part = {key[len(prefix) :]: v for key, v in state.items() if key.startswith(prefix)} if prefix else {}
+        if not part or "" in part:
+            return forms
+        forms.append(part)
 
 
 def shapes_of(state: Mapping[str, torch.Tensor]) -> Shapes:
@@ -165,14 +167,16 @@ def shapes_of(state: Mapping[str, torch.Tensor]) -> Shapes:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def drop_instance_statistics(state: Mapping[str, torch.Tensor], expected: Iterable[str]) -> State:
-    """Leave out running statistics that `expected` does not have.
+def settle_statistics(state: Mapping[str, torch.Tensor], expected: Iterable[str]) -> State:
+    """Leave out running statistics that `expected` does not have; add the batch counters it has.
 
-    Instance norms of PyTorch before 0.4 stored them, and a batch norm that uses each image's own does not
-    need them.
+    Instance norms of PyTorch before 0.4 stored statistics, and a batch norm that uses each image's own
+    needs none; batch norms before 0.4.1 did not count batches, and nothing reads that number here.
     """
     names, suffixes = set(expected), (".running_mean", ".running_var", ".num_batches_tracked")
-    return {key: value for key, value in state.items() if key in names or not key.endswith(suffixes)}
+    settled = {key: value for key, value in state.items() if key in names or not key.endswith(suffixes)}
+    counters = [key for key in names - set(settled) if key.endswith(".num_batches_tracked")]
+    return settled | {key: torch.tensor(0) for key in counters}
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], what: str) -> None:
