@@ -44,7 +44,7 @@ def capture(module: nn.Module, example: torch.Tensor) -> fx.GraphModule:
             part.training = True
     assert isinstance(graph, fx.GraphModule)
     inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    outputs = graph.graph.output_node().args[0]
+    outputs: Any = graph.graph.output_node().args[0]
     outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     if len(inputs) != 1 or len(outputs) != 1 or not isinstance(outputs[0], fx.Node):
         raise PocketganError(
@@ -52,7 +52,10 @@ def capture(module: nn.Module, example: torch.Tensor) -> fx.GraphModule:
             got=f"{len(inputs)} inputs, {len(outputs)} outputs",
             fix="wrap it in a module whose forward(x) returns the picture alone",
         )
-    return graph
+    # An ordinary module again: torch.export's refuses eval(), and its code unpacks nested inputs.
+    graph.graph.output_node().args = (outputs[0],)
+    graph.graph.set_codegen(fx.graph.CodeGen())
+    return fx.GraphModule(graph, graph.graph).eval()
 
 
 def calls(graph: fx.GraphModule, *operations: Any) -> Iterator[fx.Node]:

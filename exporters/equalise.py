@@ -1,0 +1,114 @@
+"""Equalisation of convolutions that feed an instance norm, so that INT8 treats all channels alike.
+
+An instance norm takes out each channel's scale and offset, so a convolution before it may be scaled
+per channel and lose its bias: the picture stays, but one scale for all channels of the quantised
+tensor then serves each of them. Exact but for eps, which the norm adds to the variance: with s the
+divisor of a channel and v its variance, sqrt(v + eps) / s became sqrt(v / s^2 + eps). The norm's
+weight makes up for that at the variance measured on the calibration pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import fx
+
+from exporters import graph as g
+
+_CONVOLUTIONS = ("conv2d.default", "conv_transpose2d.input")
+
+
+def equalise(graph: fx.GraphModule, pictures: Iterable[torch.Tensor]) -> int:
+    """Equalise in place every convolution whose one reader is an instance norm.
+
+    Args:
+        graph: captured, its instance norms whole (not yet rewritten).
+        pictures: calibration inputs (1, C, H, W), gone through once.
+
+    Returns:
+        How many convolutions were changed.
+    """
+    pairs = list(_pairs(graph))
+    watched = _Watch(graph, [convolution for convolution, _ in pairs])
+    if pairs:
+        with torch.no_grad():
+            for picture in pictures:
+                watched.run(picture)
+    for convolution, norm in pairs:
+        reach, variance = watched.reach[convolution], watched.variance[convolution] / watched.pictures
+        divisor = _divisor(reach)
+        _scale(graph, convolution, norm, divisor, variance)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return len(pairs)
+
+
+def _pairs(graph: fx.GraphModule) -> Iterable[tuple[fx.Node, fx.Node]]:
+    for norm in g.calls(graph, torch.ops.aten.instance_norm.default):
+        before = norm.args[0]
+        if (
+            isinstance(before, fx.Node)
+            and str(before.target).removeprefix("aten.") in _CONVOLUTIONS
+            and set(before.users) == {norm}
+            and norm.args[5]
+            and g.constant(graph, g.argument(before, 1)) is not None
+            and (not _transposed(before) or g.argument(before, 6, 1) == 1)
+        ):
+            yield before, norm
+
+
+def _transposed(convolution: fx.Node) -> bool:
+    return convolution.target is torch.ops.aten.conv_transpose2d.input
+
+
+class _Watch(fx.Interpreter):
+    """Runs the graph and keeps each watched channel's largest distance from its mean, and its variance."""
+
+    def __init__(self, graph: fx.GraphModule, watched: list[fx.Node]):
+        super().__init__(graph)
+        self.reach = {node: torch.zeros(()) for node in watched}
+        self.variance = {node: torch.zeros(()) for node in watched}
+        self.pictures = 0
+
+    def run(self, *args: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        self.pictures += 1
+        return super().run(*args)
+
+    def run_node(self, n: fx.Node) -> torch.Tensor:
+        value = super().run_node(n)
+        if n in self.reach:
+            centred = value - value.mean((2, 3), keepdim=True)
+            self.reach[n] = torch.maximum(self.reach[n], centred.abs().amax((0, 2, 3)))
+            self.variance[n] = self.variance[n] + centred.square().mean((0, 2, 3))
+        return value
+
+
+def _divisor(reach: torch.Tensor) -> torch.Tensor:
+    """Each channel's reach over the median one; dead channels are not blown up beyond 1000 times."""
+    middle = reach.median()
+    if middle <= 0:
+        return torch.ones_like(reach)
+    return (reach / middle).clamp(min=1e-3)
+
+
+def _scale(
+    graph: fx.GraphModule, convolution: fx.Node, norm: fx.Node, divisor: torch.Tensor, variance: torch.Tensor
+) -> None:
+    weight_node: fx.Node = convolution.args[1]  # type: ignore[assignment]
+    weight = g.constant(graph, weight_node)
+    assert weight is not None
+    shape = (1, -1, 1, 1) if _transposed(convolution) else (-1, 1, 1, 1)
+    name = str(weight_node.target).replace(".", "_")
+    arguments = list(convolution.args)
+    arguments[1] = g.set_constant(graph, convolution, f"{name}_equalised", weight / divisor.reshape(shape))
+    if len(arguments) > 2:
+        arguments[2] = None  # the norm subtracts the mean, and the bias with it
+    convolution.args = tuple(arguments)
+    convolution.kwargs = {key: value for key, value in convolution.kwargs.items() if key != "bias"}
+
+    eps = float(norm.args[7])  # type: ignore[arg-type]
+    made_up = torch.sqrt((variance + eps * divisor.square()) / (variance + eps))
+    old = g.constant(graph, norm.args[1])  # type: ignore[arg-type]
+    new = made_up if old is None else old * made_up
+    norm.args = (norm.args[0], g.set_constant(graph, norm, f"{name}_norm", new), *norm.args[2:])
