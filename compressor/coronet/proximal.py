@@ -4,8 +4,7 @@
 
 As published ("l1"), d = lr * lambda for every entry alike. That also shrinks what will survive,
 by as much, and the network must relearn its scale. "targeted" shrinks only entries that would not
-survive a landing on the budget now, each at the pace that brings it to zero when 70 % of the
-steps are done; the rest of the steps train the surviving network.
+survive a landing on the budget now, each at the pace that brings it to zero with the last step.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from compressor.graph import ChannelGraph
 from compressor.options import PruneOptions
 
 _CHECK_EVERY = 10  # steps between looks at which entries would survive
-_DEADLINE = 0.7  # part of the steps after which the entries not kept are at zero
+_FLOOR = 1e-3  # not zero: a channel that is exactly zero gives sqrt (contrast, std) an infinite gradient
 _TAU = 5e-3  # an entry below this counts as gone (DHP's reference code)
 
 
@@ -47,17 +46,17 @@ class Proximal:
                 if step % _CHECK_EVERY == 0:
                     scores = magnitude.cpu().numpy().astype(np.float64)
                     self.doomed = ~land(scores, self.graph, self.cost, self.target)
-                left = max(1, round(_DEADLINE * self.options.steps) - step)
+                left = max(1, self.options.steps - step)
                 shrink = torch.from_numpy(self.doomed).to(latent.device) * magnitude / left
-            latent.copy_(latent.sign() * (magnitude - shrink).clamp_min(0))
+            latent.copy_(latent.sign() * (magnitude - shrink).clamp_min(_FLOOR))
             alive = (latent.abs() > _TAU).cpu().numpy() | ~self.graph.prunable
         return self.cost(alive) / self.whole
 
     def _uniform_pace(self) -> float:
         """lr * lambda of the published form: entries start in [0.5, 1.5], evenly spread, and about
-        1 - sqrt(target) of them are to reach zero by the deadline."""
+        1 - sqrt(target) of them are to reach zero with the last step."""
         distance = 1.5 - (self.target / self.whole) ** 0.5
-        return distance / (_DEADLINE * self.options.steps)
+        return distance / self.options.steps
 
     def state_dict(self) -> dict[str, Any]:
         return {"doomed": torch.from_numpy(self.doomed.copy())}

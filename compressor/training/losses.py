@@ -59,7 +59,7 @@ class _Features(nn.Module):
 
     def __init__(self, path: Path):
         super().__init__()
-        from compressor.generators.checkpoint import read_state
+        from compressor.generators.states import read_state
 
         state = read_state(path)
         self.keras = "block1_conv1.weight" in state
