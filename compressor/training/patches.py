@@ -13,14 +13,14 @@ from compressor.errors import PocketganError
 from compressor.generators.spec import ImageFormat
 
 _CACHE = 1 << 30  # bytes of decoded pictures kept in memory; the rest is read again when drawn
-_JITTER = 286 / 256  # pictures are scaled to this before cropping (CycleGAN's load and crop size)
+_JITTER = 286 / 256  # CycleGAN's load size over its crop size
 
 
 class Patches:
     """Draws batches of crops, mirrored half of the time.
 
-    For translation (scale 1) a picture is first scaled so that its short side is 286/256 of the
-    crop, as in CycleGAN; for super resolution its pixels are taken as they are.
+    For translation (scale 1) a picture is first scaled to cover 286/256 of the generator's usual
+    size, as in CycleGAN; for super resolution its pixels are taken as they are.
 
     Args:
         paths: pictures to draw from.
@@ -69,8 +69,10 @@ class Patches:
 
     def _scaled(self, height: int, width: int) -> tuple[int, int]:
         """The size a picture is brought to before cropping, its proportions kept."""
-        wanted = _JITTER if self.image.scale == 1 else 1.0
-        factor = wanted * max(self.crop[0] / height, self.crop[1] / width)
-        if self.image.scale != 1:
-            factor = max(1.0, factor)
+        cover = max(self.crop[0] / height, self.crop[1] / width)
+        if self.image.scale == 1:
+            usual = max(self.image.size[0] / height, self.image.size[1] / width)
+            factor = max(_JITTER * usual, cover)
+        else:
+            factor = max(1.0, cover)
         return max(self.crop[0], round(height * factor)), max(self.crop[1], round(width * factor))
