@@ -89,7 +89,8 @@ class Commands(click.Group):
 
 def load_command(name: str) -> click.Command:
     """Import one of COMMANDS."""
-    command: click.Command = importlib.import_module(f"pocketgan.commands.{name}").command
+    module = importlib.import_module(f"pocketgan.commands.{name}")
+    command: click.Command = getattr(module, f"{name}_command")
     return command
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import functools
 import os
 import sys
+import typing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +151,7 @@ def generator_options(function: F) -> F:
     def collect(
         *args: Any,
         factory: str | None,
+        arguments: dict[str, Any],
         input_range: Any,
         output_range: Any,
         size: Any,
@@ -162,6 +165,7 @@ def generator_options(function: F) -> F:
         source = functools.partial(
             GeneratorSource,
             factory=factory,
+            arguments=arguments,
             input_range=input_range,
             output_range=output_range,
             size=size,
@@ -178,6 +182,14 @@ def generator_options(function: F) -> F:
                 "--factory",
                 metavar="MODULE:CALLABLE",
                 help="Your own network: what builds it, importable from here. Its code is run.",
+            ),
+            click.option(
+                "--argument",
+                "arguments",
+                multiple=True,
+                metavar="NAME=VALUE",
+                callback=_arguments,
+                help="What the checkpoint does not tell of a family we know, e.g. statistics=running.",
             ),
             click.option("--input-range", type=pair, help="Values of black and white at the input."),
             click.option("--output-range", type=pair, help="Values of black and white at the output."),
@@ -197,6 +209,47 @@ def generator_options(function: F) -> F:
     ):
         made = option(made)
     return made
+
+
+def from_settings(kind: type[Any]) -> Callable[[F], F]:
+    """An option for each field of a settings dataclass, its help the field's; the command gets `settings`."""
+    fields = dataclasses.fields(kind)
+    hints = typing.get_type_hints(kind)
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def collect(*args: Any, **kwargs: Any) -> Any:
+            settings = kind(**{field.name: kwargs.pop(field.name) for field in fields})
+            return function(*args, settings=settings, **kwargs)
+
+        made: Any = collect
+        for field in reversed(fields):
+            value_type = next(part for part in (*typing.get_args(hints[field.name]), hints[field.name]))
+            made = click.option(
+                "--" + field.name.replace("_", "-"),
+                type=FILE if value_type is Path else value_type,
+                default=field.default,
+                show_default=field.default is not None,
+                help=_sentence(field.metadata["help"]),
+            )(made)
+        return made
+
+    return decorate
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _arguments(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    from pocketgan.strict_yaml import read_word
+
+    pairs = [value.partition("=") for value in values]
+    if wrong := [
+        value for value, (name, equals, _) in zip(values, pairs, strict=True) if not name or not equals
+    ]:
+        raise click.BadParameter(f"{wrong[0]!r} does not have the form NAME=VALUE", ctx, param)
+    return {name: read_word(text) for name, _, text in pairs}
 
 
 @contextlib.contextmanager

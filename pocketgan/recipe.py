@@ -18,7 +18,7 @@ from pocketgan.options import nearest
 from pocketgan.strict_yaml import Value, as_plain, build, parse, put
 
 if TYPE_CHECKING:
-    from compressor.generators import Generator
+    from compressor.generators import Generator, ImageFormat
 
 FORMATS = ("onnx", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -37,18 +37,38 @@ class GeneratorSource:
     Attributes:
         checkpoint: a checkpoint file or a folder of our own format.
         factory: "module:callable" for a network of the user's own.
+        arguments: of the family's constructor, where the checkpoint does not tell them.
         input_range, output_range, size, scale, multiple, channels: see
             `compressor.generators.ImageFormat`; None where the file or the family says it.
     """
 
     checkpoint: Path
     factory: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
     input_range: tuple[float, float] | None = None
     output_range: tuple[float, float] | None = None
     size: tuple[int, int] | None = None
     scale: int | None = None
     multiple: int | None = None
     channels: tuple[int, int] | None = None
+
+    def image(self) -> ImageFormat | None:
+        """What was said about pictures, over what file and family say; None if nothing was."""
+        from compressor.generators import load
+
+        names = ("input_range", "output_range", "size", "scale", "multiple", "channels")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if not given:
+            return None
+        stated = load(self.checkpoint, factory=self.factory, arguments=self.arguments).spec.image
+        image = dataclasses.replace(stated, **given)
+        if any(side < 1 or side % image.multiple for side in image.size):
+            raise UsageError(
+                "the generator does not take pictures of this size",
+                got=f"{image.size[0]}x{image.size[1]}",
+                allowed=f"multiples of {image.multiple}",
+            )
+        return image
 
     def load(self) -> Generator:
         """Read the generator.
@@ -59,20 +79,7 @@ class GeneratorSource:
         """
         from compressor.generators import load
 
-        generator = load(self.checkpoint, factory=self.factory)
-        names = ("input_range", "output_range", "size", "scale", "multiple", "channels")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        if given:
-            image = dataclasses.replace(generator.spec.image, **given)
-            generator = load(self.checkpoint, factory=self.factory, image=image)
-        image = generator.spec.image
-        if any(side < 1 or side % image.multiple for side in image.size):
-            raise UsageError(
-                "the generator does not take pictures of this size",
-                got=f"{image.size[0]}x{image.size[1]}",
-                allowed=f"multiples of {image.multiple}",
-            )
-        return generator
+        return load(self.checkpoint, factory=self.factory, image=self.image(), arguments=self.arguments)
 
 
 @dataclass(frozen=True)
@@ -147,11 +154,13 @@ class Bench:
         threads: thread counts to measure with; 1 and all cores if None.
         rounds: timed inferences of each file, interleaved with the other files'.
         warmup: untimed inferences of each file before.
+        max_seconds: stop the rounds early after this long.
     """
 
     threads: tuple[int, ...] | None = None
     rounds: int = 30
     warmup: int = 3
+    max_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         _at_least_one("bench", self, "rounds", "warmup")

@@ -7,6 +7,7 @@ what hostile files are made of.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -171,6 +172,10 @@ def _typed(kind: Any, value: Value, path: str, *, optional: bool = False) -> Any
         return _typed(alternatives[-1], value, path)
     if origin is tuple:
         return _typed_tuple(kind, parts, value, path)
+    if origin is dict:
+        if not isinstance(value.data, dict):
+            raise _wrong(value, path, _describe(kind))
+        return {key: _free(item, _join(path, key)) for key, item in value.data.items()}
     if dataclasses.is_dataclass(kind):
         return build(kind, value, path)  # type: ignore[arg-type]
     if not isinstance(value.data, str) or (not value.quoted and value.data in _NULL):
@@ -192,6 +197,16 @@ def _typed_tuple(kind: Any, parts: tuple[Any, ...], value: Value, path: str) -> 
         _typed(part, item, f"{path}[{index}]")
         for index, (part, item) in enumerate(zip(parts, value.data, strict=True))
     )
+
+
+def _free(value: Value, path: str) -> Any:
+    """A value whose type nothing states: a list, a number, true or false, or else a word."""
+    if isinstance(value.data, list):
+        return [_free(item, f"{path}[{index}]") for index, item in enumerate(value.data)]
+    for kind in (int, float, bool):
+        with contextlib.suppress(UsageError):
+            return _typed(kind, value, path)
+    return _typed(str, value, path)
 
 
 def _scalar(kind: Any, value: Value) -> Any:
@@ -226,7 +241,7 @@ def _describe(kind: Any) -> str:
         if parts[-1] is Ellipsis:
             return f"a list, each {_describe(parts[0])}"
         return f"a list of {len(parts)}, each {_describe(parts[0])}"
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(kind) or origin is dict:
         return "a section of `key: value` lines"
     names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", Path: "a path"}
     return names[kind]
@@ -245,6 +260,11 @@ def _wrong(value: Value, path: str, allowed: str) -> UsageError:
 
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
+
+
+def read_word(text: str) -> Any:
+    """A number, true or false, or else the word itself."""
+    return _free(Value(text, "", Path()), "")
 
 
 def as_plain(settings: Any) -> Any:

@@ -1,0 +1,98 @@
+"""`pocketgan export`: ONNX and TFLite files, each checked against PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from compressor.errors import GateError
+from pocketgan import options
+from pocketgan.options import Answer, CommaList, command, generator_options
+from pocketgan.texts import amount, decibels, table
+
+if TYPE_CHECKING:
+    from exporters.result import ExportResult
+    from pocketgan.recipe import GeneratorSource
+
+
+@command("export")
+@click.argument("model", type=options.FILE)
+@options.images
+@click.option(
+    "--format",
+    "formats",
+    type=CommaList("onnx", "tflite"),
+    default="onnx,tflite",
+    show_default=True,
+    help="Files for ONNX Runtime, for LiteRT, or both.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=CommaList("fp32", "fp16", "int8"),
+    default="fp32,fp16,int8",
+    show_default=True,
+    help="Of weights and, for int8, of the arithmetic too.",
+)
+@click.option(
+    "--calibration",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Pictures that INT8 ranges are measured on.",
+)
+@options.new_output
+@options.resume
+@generator_options
+def export_command(
+    model: Path,
+    images: Path,
+    formats: tuple[str, ...],
+    precisions: tuple[str, ...],
+    calibration: int,
+    output: Path,
+    resume: bool,
+    source: Callable[[Path], GeneratorSource],
+) -> Answer:
+    """Write MODEL as files for phones, and compare each with PyTorch on real pictures.
+
+    A fifth of the pictures is kept from calibration and used to compare. A file that is not near enough
+    is written all the same; the exit code is then 3.
+    """
+    from compressor.data.images import list_images, split_held_out
+    from exporters.export import export, read_export
+
+    calibrate, compare = split_held_out(list_images(images))
+    problem = None
+    try:
+        result = export(
+            source(model).load(),
+            calibrate,
+            output,
+            formats=formats,
+            precisions=precisions,
+            calibration=calibration,
+            images_held_out=compare,
+            resume=resume,
+        )
+    except GateError as error:
+        problem, result = error, read_export(output)
+    return Answer(_text(result, output), {"folder": str(output), **result.as_json()}, problem)
+
+
+def _text(result: ExportResult, output: Path) -> str:
+    rows = [
+        (
+            file.file,
+            file.kind,
+            amount(file.bytes, "bytes"),
+            "-" if file.parity is None else decibels(file.parity.as_json()["psnr_min"]),
+            "passed" if file.passed else file.error or "NOT NEAR ENOUGH",
+        )
+        for file in result.files
+    ]
+    head = ("file", "kind", "size", "lowest PSNR", "against PyTorch")
+    return f"{table(rows, head=head)}\n\n{output}\n  next: pocketgan bench {output}"

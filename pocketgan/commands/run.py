@@ -1,0 +1,87 @@
+"""`pocketgan run`: the whole job as a recipe says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from pocketgan import options
+from pocketgan.options import Answer, command
+from pocketgan.texts import amount
+
+
+@command("run")
+@click.argument("recipe", type=options.FILE)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override one setting, such as prune.steps=100; may be given often.",
+)
+@click.option("--dry-run", is_flag=True, help="Read everything, say what would be done, and write nothing.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Instead of the recipe's seed.")
+@click.option(
+    "--output-dir",
+    "output",
+    type=options.FOLDER,
+    metavar="OUT",
+    help="The run folder.  [default: the recipe's output_dir, else runs/RECIPE]",
+)
+@options.resume
+@click.pass_obj
+def run_command(
+    line: list[str],
+    recipe: Path,
+    settings: tuple[str, ...],
+    dry_run: bool,
+    seed: int | None,
+    output: Path | None,
+    resume: bool,
+) -> Answer:
+    """Prune, distill, judge, export, measure and report as RECIPE says.
+
+    Everything ends up in the run folder; report.html is the page to look at. A run that was stopped goes
+    on with --resume.
+    """
+    from pocketgan.pipeline import plan, run
+    from pocketgan.recipe import read_recipe
+
+    wanted = read_recipe(recipe, settings)
+    folder = (output or wanted.output_dir or Path("runs", recipe.stem)).absolute()
+    wanted = dataclasses.replace(wanted, seed=wanted.seed if seed is None else seed, output_dir=folder)
+    if dry_run:
+        planned = plan(wanted)
+        return Answer(_plan_text(planned, folder), planned)
+    return finished(run(wanted, folder, resume=resume, command=line))
+
+
+def finished(result: Any) -> Answer:
+    """The answer for a finished run."""
+    from benchmarks.report.summary import summary
+
+    document = {
+        "run": str(result.folder),
+        "report": str(result.report),
+        "stages": result.stages,
+    }
+    return Answer(f"{summary(result.folder)}\n\n{result.report}", document, result.problem)
+
+
+def _plan_text(planned: dict[str, Any], folder: Path) -> str:
+    cost, budget, pictures = planned["cost"], planned["budget"], planned["images"]
+    metric = budget["metric"]
+    return (
+        f"generator  {planned['generator']['family']}, {amount(cost['parameters'])} parameters, "
+        f"{amount(cost['macs'])} MACs\n"
+        f"budget     {budget['asked']}: {amount(cost[metric], metric)} -> "
+        f"{amount(budget['target'], metric)} {metric}\n"
+        f"pictures   {pictures['training']} to train on, {pictures['held_out']} held out\n"
+        f"stages     {', '.join(planned['stages'])}\n"
+        f"run folder {folder}\n\n"
+        f"{yaml.safe_dump(planned['recipe'], sort_keys=False, allow_unicode=True)}".rstrip()
+    )
