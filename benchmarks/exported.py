@@ -6,17 +6,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compressor.errors import PocketganError
-from compressor.files import read_json
-
-FORMAT = "pocketgan.export/1"
-_RUNTIMES = {".onnx": "onnxruntime", ".tflite": "litert"}
+from devices.runtimes import RUNTIMES
+from exporters.result import FILE, read_export
 
 
 @dataclass(frozen=True)
-class ExportedFile:
+class TimedFile:
     """One file to be timed.
 
     Attributes:
@@ -36,25 +33,7 @@ class ExportedFile:
     value_range: tuple[float, float]
 
 
-def read_document(folder: Path) -> dict[str, Any] | None:
-    """export.json of a folder, or None where there is none.
-
-    Raises:
-        PocketganError: it cannot be read, or is of a format we do not know.
-    """
-    path = folder / "export.json"
-    if not path.exists():
-        return None
-    document = read_json(path)
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        got = document.get("format") if isinstance(document, dict) else type(document).__name__
-        raise PocketganError(f"{path} is of a format this version does not know", got=got, allowed=FORMAT)
-    if not isinstance(document.get("files"), list):
-        raise PocketganError(f"{path} lists no files", allowed='"files": [...]')
-    return document
-
-
-def list_files(folders: Iterable[Path]) -> list[ExportedFile]:
+def list_files(folders: Iterable[Path]) -> list[TimedFile]:
     """All exported files of some folders, comparable ones side by side.
 
     A folder without files of its own stands for the export folders in it (RUN/export stands for
@@ -63,11 +42,13 @@ def list_files(folders: Iterable[Path]) -> list[ExportedFile]:
     Raises:
         PocketganError: a folder is missing, holds no exported file, or one listed in export.json is gone.
     """
-    found: list[ExportedFile] = []
+    found: list[TimedFile] = []
     for folder, group in _named(_expand(folders)):
         found += _files(folder, group)
     order = {"onnxruntime": 0, "litert": 1, "fp32": 0, "fp16": 1, "int8": 2}
-    return sorted(found, key=lambda f: (order[f.runtime], order.get(f.precision, 3), f.group, f.path.name))
+    return sorted(
+        found, key=lambda f: (order.get(f.runtime, 2), order.get(f.precision, 3), f.group, f.path.name)
+    )
 
 
 def _expand(folders: Iterable[Path]) -> list[Path]:
@@ -101,34 +82,30 @@ def _named(folders: list[Path]) -> list[tuple[Path, str]]:
 
 
 def _own(folder: Path) -> bool:
-    return (folder / "export.json").exists() or any(p.suffix.lower() in _RUNTIMES for p in folder.iterdir())
+    return (folder / FILE).exists() or any(p.suffix.lower() in RUNTIMES for p in folder.iterdir())
 
 
-def _files(folder: Path, group: str) -> list[ExportedFile]:
-    document = read_document(folder)
-    if document is None:
-        loose = sorted(path for path in folder.iterdir() if path.suffix.lower() in _RUNTIMES)
-        return [ExportedFile(group, p, _RUNTIMES[p.suffix.lower()], _guess(p), None, (-1, 1)) for p in loose]
+def _files(folder: Path, group: str) -> list[TimedFile]:
+    if not (folder / FILE).exists():
+        loose = sorted(path for path in folder.iterdir() if path.suffix.lower() in RUNTIMES)
+        return [TimedFile(group, p, RUNTIMES[p.suffix.lower()], _guess(p), None, (-1, 1)) for p in loose]
+    export = read_export(folder)
     try:
-        source = document.get("input") or {}
-        shape = tuple(int(side) for side in source["shape"]) if source.get("shape") else None
-        low, high = source.get("range") or (-1.0, 1.0)
-        files = [
-            ExportedFile(
-                group=group,
-                path=folder / Path(item["file"]).name,
-                runtime=_RUNTIMES[Path(item["file"]).suffix.lower()],
-                precision=str(item["precision"]),
-                shape=shape if shape and len(shape) == 4 else None,
-                value_range=(float(low), float(high)),
-            )
-            for item in document["files"]
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PocketganError(f"{folder / 'export.json'} is damaged", got=repr(error)) from error
-    for file in files:
-        if not file.path.is_file():
-            raise PocketganError(f"{file.path} is listed in export.json but missing", fix="export it again")
+        shape = tuple(int(side) for side in export.input["shape"][1:])
+        low, high = (float(value) for value in export.input["range"])
+        channels, height, width = shape
+    except (KeyError, TypeError, ValueError) as error:
+        raise PocketganError(f"{folder / FILE} does not say what goes in", got=repr(error)) from error
+    files = []
+    for item in export.files:
+        path = folder / Path(item.file).name
+        if item.error is not None:
+            continue  # the export says why there is no such file
+        if not path.is_file():
+            raise PocketganError(f"{path} is listed in {FILE} but missing", fix="export it again")
+        files.append(
+            TimedFile(group, path, item.runtime, item.precision, (1, channels, height, width), (low, high))
+        )
     return files
 
 

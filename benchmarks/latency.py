@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks.exported import ExportedFile, list_files
+from benchmarks.exported import TimedFile, list_files
 from benchmarks.samples import FORMAT, BenchResult, Series, read_bench
 from benchmarks.statistics import FEWEST
 from compressor.errors import PocketganError, UsageError
@@ -69,7 +69,7 @@ def bench(
     if path.exists() and not (resume or replace):
         raise PocketganError(
             f"{path} already holds measurements",
-            fix="choose another --output-dir, or measure again in its place: --replace",
+            fix="choose another --output-dir, or measure again in its place: --force",
         )
     claim_folder(output, resume=True)
     queue = [(count, file) for count in counts for file in files]
@@ -113,7 +113,7 @@ def bench(
 class _Turn:
     """One session waiting for its turns."""
 
-    file: ExportedFile
+    file: TimedFile
     threads: int
     session: IsolatedSession
     first: float
@@ -148,7 +148,7 @@ class _Turn:
 
 def _load_block(
     stack: contextlib.ExitStack,
-    queue: Sequence[tuple[int, ExportedFile]],
+    queue: Sequence[tuple[int, TimedFile]],
     warmup: int,
     seconds: float,
     seed: int,
@@ -199,7 +199,7 @@ def _checked_counts(threads: Sequence[int] | None, rounds: int, warmup: int, max
 
 
 def _same(
-    path: Path, files: Sequence[ExportedFile], hashes: dict[Path, str], counts: Sequence[int]
+    path: Path, files: Sequence[TimedFile], hashes: dict[Path, str], counts: Sequence[int]
 ) -> BenchResult | None:
     """The earlier result, if it measured just these files and thread counts."""
     earlier = read_bench(path)

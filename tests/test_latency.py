@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -19,21 +18,14 @@ from benchmarks.latency import bench, read_bench
 from benchmarks.statistics import speed_up
 from compressor.errors import PocketganError, UsageError
 from compressor.files import sha256
+from exporters.result import ExportedFile, ExportResult
 
 
-def write_export(folder: Path, names: list[str]) -> None:
-    items = [
-        {
-            "file": name,
-            "runtime": "onnxruntime",
-            "precision": name[-9:-5],
-            "bytes": (folder / name).stat().st_size,
-        }
-        for name in names
-    ]
+def write_export(folder: Path, names: list[str], missing: tuple[str, ...] = ()) -> None:
+    files = [ExportedFile(name, "onnxruntime", name[-9:-5], "fp32") for name in names]
+    files += [ExportedFile(name, "litert", "int8", "int8-static", error="no") for name in missing]
     source = {"shape": [1, 3, 256, 256], "range": [0.0, 1.0]}
-    document = {"format": "pocketgan.export/1", "generator": {}, "input": source, "files": items}
-    (folder / "export.json").write_text(json.dumps(document))
+    ExportResult(folder, {}, source, {}, {}, tuple(files)).write()
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +34,7 @@ def exports(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "export"
     for group, width in (("original", 48), ("compressed", 4)):
         write_onnx(folder / group / "generator-fp32.onnx", width, 256)
-        write_export(folder / group, ["generator-fp32.onnx"])
+        write_export(folder / group, ["generator-fp32.onnx"], missing=("generator-int8.tflite",))
     return folder
 
 
