@@ -66,14 +66,10 @@ class Commands(click.Group):
             problem = answer.problem
             if problem is not None:
                 click.echo(f"pocketgan: {problem}", err=True)
-            if as_json:
-                document = answer.document | (problem.as_json() if problem else {})
-                click.echo(json.dumps(document, indent=2, allow_nan=False))
-            else:
-                click.echo(answer.text)
+            document = answer.document | (problem.as_json() if problem else {})
+            _print(json.dumps(document, indent=2, allow_nan=False) if as_json else answer.text)
             sys.exit(problem.exit_code if problem else 0)
         except BrokenPipeError:  # the reader left, as in `pocketgan inspect FILE | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(1)
         except Exception as error:
             known = explain(error, line, can_resume=_can_resume(arguments))
@@ -83,8 +79,16 @@ class Commands(click.Group):
                 traceback.print_exception(error)
             click.echo(f"pocketgan: {known}", err=True)
             if as_json:
-                click.echo(json.dumps(known.as_json(), indent=2))
+                _print(json.dumps(known.as_json(), indent=2))
             sys.exit(known.exit_code)
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except OSError:  # nobody reads, or the disk is full: what is left in the buffer must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise
 
 
 def load_command(name: str) -> click.Command:

@@ -75,13 +75,12 @@ def packages() -> tuple[Package, ...]:
     Raises:
         PocketganError: pocketgan itself is not installed, only lying in a folder.
     """
-    try:
-        stated = importlib.metadata.requires("pocketgan") or []
-        extras = importlib.metadata.metadata("pocketgan").get_all("Provides-Extra") or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise PocketganError(
-            "pocketgan is not installed", fix="pip install '.[all]' in its folder"
-        ) from error
+    # What pip installed has a RECORD; an old egg-info beside the sources has none and may be stale.
+    ours = [d for d in importlib.metadata.distributions(name="pocketgan") if d.read_text("RECORD")]
+    if not ours:
+        raise PocketganError("pocketgan is not installed", fix="pip install '.[all]' in its folder")
+    stated = ours[0].requires or []
+    extras = ours[0].metadata.get_all("Provides-Extra") or []
     found = []
     for requirement in map(Requirement, stated):
         if canonicalize_name(requirement.name) == "pocketgan":

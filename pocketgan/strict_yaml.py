@@ -213,13 +213,13 @@ def _scalar(kind: Any, value: Value) -> Any:
     text = value.data
     assert isinstance(text, str)
     text.encode()  # refuses lone surrogates, which no file and no path can hold
+    if kind in (str, Path) and text in _TRUE_FALSE and not value.quoted:
+        raise ValueError
     if kind is Path:
         if "\0" in text:
             raise ValueError
         return Path(value.base, Path(text).expanduser())
     if kind is str:
-        if text in _TRUE_FALSE and not value.quoted:
-            raise ValueError
         return text
     if value.quoted:
         raise ValueError

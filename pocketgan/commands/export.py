@@ -11,11 +11,11 @@ import click
 from compressor.errors import GateError
 from pocketgan import options
 from pocketgan.options import Answer, CommaList, command, generator_options
+from pocketgan.recipe import FORMATS, PRECISIONS, GeneratorSource
 from pocketgan.texts import amount, decibels, table
 
 if TYPE_CHECKING:
     from exporters.result import ExportResult
-    from pocketgan.recipe import GeneratorSource
 
 
 @command("export")
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "formats",
-    type=CommaList("onnx", "tflite"),
-    default="onnx,tflite",
+    type=CommaList(*FORMATS),
+    default=",".join(FORMATS),
     show_default=True,
     help="Files for ONNX Runtime, for LiteRT, or both.",
 )
 @click.option(
     "--precision",
     "precisions",
-    type=CommaList("fp32", "fp16", "int8"),
-    default="fp32,fp16,int8",
+    type=CommaList(*PRECISIONS),
+    default=",".join(PRECISIONS),
     show_default=True,
     help="Of weights and, for int8, of the arithmetic too.",
 )
