@@ -1,0 +1,1 @@
+"""What adversarial training needs beside a generator: discriminators, losses, pool, schedule."""

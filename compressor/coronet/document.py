@@ -1,0 +1,54 @@
+"""prune.json: what was asked of a pruning run and what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compressor import cost as costs
+from compressor.budget import Budget
+from compressor.generators import Generator
+from compressor.graph import ChannelGraph
+
+
+def describe(
+    generator: Generator, small: Generator, budget: Budget, target: int, graph: ChannelGraph, **facts: Any
+) -> dict[str, Any]:
+    """prune.json, from costs counted anew on the materialised network.
+
+    Args:
+        generator, small: the original and what was made of it.
+        budget, target: what was asked, in words and as a number.
+        graph: the original's channel classes.
+        facts: of the run: steps, seed, trajectory and others.
+    """
+    shape = generator.spec.image.input_shape
+    before, after = costs.count(generator.module, shape), costs.count(small.module, shape)
+    reached = getattr(after, budget.metric)
+    if reached > target:
+        raise AssertionError(f"landed on {reached} {budget.metric}, over the target of {target}")
+    shrunk = {layer.name: layer for layer in after.layers}
+    return {
+        "budget": {"asked": budget.text, "metric": budget.metric, "target": target},
+        "original": _totals(before),
+        "reached": _totals(after),
+        "share": reached / getattr(before, budget.metric),
+        **{name: value for name, value in facts.items() if name != "trajectory"},
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "macs_before": layer.macs,
+                "macs": shrunk[layer.name].macs,
+                "out_before": layer.output_shape[1],
+                "out": shrunk[layer.name].output_shape[1],
+            }
+            for layer in before.layers
+            if layer.macs
+        ],
+        "kept_whole": [{"name": name, "reason": reason} for name, reason in graph.kept_whole],
+        "trajectory": facts.get("trajectory", []),
+    }
+
+
+def _totals(cost: costs.Cost) -> dict[str, int]:
+    return {name: getattr(cost, name) for name in ("macs", "literature_macs", "parameters", "bytes")}

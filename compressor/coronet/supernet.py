@@ -1,0 +1,126 @@
+"""A generator while its channels are searched: hypernetwork, other parameters, and what shrinks them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compressor.budget import Budget
+from compressor.coronet.hypernet import HyperNetwork
+from compressor.coronet.importance import sensitivity, starting_latent
+from compressor.coronet.landing import cost_model, land
+from compressor.coronet.materialise import shrink_spec, shrink_state, silence
+from compressor.coronet.proximal import Proximal
+from compressor.generators import Generator
+from compressor.graph import trace
+from compressor.options import PruneOptions
+from compressor.training.loop import train_mode
+
+
+class Supernet:
+    """The state of one generator's search; has state_dict and load_state_dict, as `Loop` wants.
+
+    Attributes:
+        generator: the original, as it came.
+        graph, cost, whole, target: its channel classes, their cost, the original's cost and the budget's.
+        student: the network whose convolutions' weights are replaced by the hypernetwork's; biases,
+            norms and the rest of its parameters are trained as they are.
+        hyper: the hypernetwork.
+        keep: (classes,) bool: the channels that stay, once landed; None before.
+
+    Raises:
+        UsageError: the budget cannot be reached, or is already met.
+        PocketganError: the network cannot be traced.
+    """
+
+    def __init__(
+        self, generator: Generator, budget: Budget, options: PruneOptions, *, seed: int, device: torch.device
+    ):
+        self.generator, self.budget, self.options, self.seed = generator, budget, options, seed
+        self.graph = trace(generator.module, generator.spec.image.input_shape)
+        self.cost = cost_model(self.graph, generator.module, budget.metric)
+        everything = np.ones(self.graph.classes)
+        self.whole = self.cost(everything.astype(bool))
+        self.target = budget.target(self.whole)
+        self._land(everything)  # fails now if the budget cannot be reached
+        self.keep: np.ndarray | None = None
+        self.student = train_mode(copy.deepcopy(generator.module).to(device))
+        self.hyper = self._hypernetwork(everything).to(device)
+        self.proximal = Proximal(self.graph, self.cost, self.target, options)
+
+    def start_warm(self, module: nn.Module, batch: Callable[[int], torch.Tensor]) -> None:
+        """Give the latent entries of a trained generator their first values, by what matters.
+
+        Args:
+            module: the original, on the device.
+            batch: input pictures by number.
+        """
+        importance = sensitivity(module, self.graph, batch, seed=self.seed)
+        latent = starting_latent(importance, self.cost.marginal(), self.graph.prunable)
+        self.hyper.load_state_dict(self._hypernetwork(latent).state_dict())
+
+    def ready(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The network with the weights of now: (N, C, H, W) -> (N, C, H, W), for any number of uses."""
+        weights = self.weights()
+        return lambda pictures: torch.func.functional_call(self.student, weights, (pictures,))
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Every convolution's weight; once landed, removed channels are at zero."""
+        made = self.hyper.weights()
+        return made if self.keep is None else silence(made, self.graph, self.keep)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained, but for the latent entries: hypernetwork, biases, norms."""
+        made = {f"{name}.weight" for name in self.hyper.convolutions}
+        plain = [p for name, p in self.student.named_parameters() if name not in made]
+        return [*self.hyper.parts.parameters(), *plain]
+
+    def scores(self) -> np.ndarray:
+        """(classes,) how much each channel class should be kept."""
+        return self.hyper.latent.detach().abs().cpu().numpy().astype(np.float64)
+
+    def shrink(self, step: int) -> float:
+        """The proximal step, none once landed; what is alive as a share of the whole cost."""
+        if self.keep is not None:
+            return self.cost(self.keep) / self.whole
+        return self.proximal.step(self.hyper.latent, step)
+
+    def land(self) -> None:
+        """Choose the channels that stay, exactly on the budget; from now on the choice is frozen."""
+        self.keep = self._land(self.scores())
+
+    @torch.no_grad()
+    def materialise(self) -> Generator:
+        """The small generator with plain weights, after `land`; the hypernetwork is evaluated a last time."""
+        assert self.keep is not None
+        spec = shrink_spec(self.generator.spec, self.graph, self.keep)
+        state = {**self.student.state_dict(), **self.hyper.weights()}
+        module = spec.build()
+        module.load_state_dict(shrink_state(state, self.student, self.graph, self.keep))
+        return replace(self.generator, spec=spec, module=module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **{name: part.state_dict() for name, part in self._parts()},
+            "keep": None if self.keep is None else torch.from_numpy(self.keep.copy()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts():
+            part.load_state_dict(state[name])
+        self.keep = None if state["keep"] is None else state["keep"].numpy()
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        yield from (("hyper", self.hyper), ("student", self.student), ("proximal", self.proximal))
+
+    def _hypernetwork(self, latent: np.ndarray) -> HyperNetwork:
+        return HyperNetwork(self.generator.module, self.graph, latent, self.options.hypernet, self.seed)
+
+    def _land(self, scores: np.ndarray) -> np.ndarray:
+        return land(scores, self.graph, self.cost, self.target)
