@@ -10,6 +10,7 @@ import click
 
 from compressor.errors import PocketganError, UsageError
 
+_OURS = ("pocketgan", "benchmarks", "devices", "exporters", "compressor")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -47,7 +48,7 @@ def explain(error: Exception, arguments: list[str], *, can_resume: bool) -> Pock
             + (": go on with " + shlex.join([*arguments, "--resume"]) if can_resume else ""),
         )
     match error:
-        case ModuleNotFoundError(name=str(name)):
+        case ModuleNotFoundError(name=str(name)) if name.split(".")[0] not in _OURS:
             return PocketganError(f"the Python package {name} is not installed", fix="pocketgan doctor")
         case MemoryError():
             return PocketganError("not enough memory", fix="use smaller pictures: --size HxW")
