@@ -44,4 +44,4 @@ def compare(
     share = np.abs(output - expected).max() / (output_range[1] - output_range[0])
     ours, theirs = to_pixels(output, output_range), to_pixels(expected, output_range)
     similar = None if min(ours.shape[:2]) < 11 else ssim(ours, theirs)
-    return ImageParity(name, float(share), psnr(ours, theirs), similar)
+    return ImageParity(name, float(share), float(psnr(ours, theirs)), similar)

@@ -98,6 +98,14 @@ def quantise(
     return work
 
 
+def layer_names(model: onnx.ModelProto, names: Iterable[str]) -> list[str]:
+    """The modules that convolutions of these node names came from, told by their weights' names."""
+    return [
+        node.input[1].removesuffix("_equalised").removesuffix("_weight").removesuffix(".weight")
+        for node in _named(model, names)
+    ]
+
+
 class _Editor:
     """Rewrites nodes one by one into `nodes`, adding constants to the model as it goes."""
 
@@ -166,7 +174,7 @@ class _Editor:
         self.nodes.append(helper.make_node("DequantizeLinear", names, [name], f"{name}_DQ", axis=0))
         return name
 
-    def add(self, name: str, values: np.ndarray) -> str:
+    def add(self, name: str, values: np.ndarray | np.generic) -> str:
         from onnx import numpy_helper
 
         self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))

@@ -27,8 +27,10 @@ def rewrite(graph: fx.GraphModule) -> int:
     """Replace every nearest upsampling by whole factors in the graph; returns how many."""
     aten, count = torch.ops.aten, 0
     for node in g.calls(graph, aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default):
-        (_, _, height, width), (_, _, grown_height, grown_width) = g.shape(node.args[0]), g.shape(node)
+        before = node.args[0]
+        assert isinstance(before, fx.Node)
+        (_, _, height, width), (_, _, grown_height, grown_width) = g.shape(before), g.shape(node)
         if grown_height % height == 0 and grown_width % width == 0:
-            g.replace(node, upsample_nearest, node.args[0], grown_height // height, grown_width // width)
+            g.replace(node, upsample_nearest, before, grown_height // height, grown_width // width)
             count += 1
     return count

@@ -1,0 +1,243 @@
+"""From a generator to its files: convert, compare each with PyTorch on real pictures, write it all down."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compressor.errors import GateError, PocketganError, UsageError
+from compressor.files import atomic, claim_folder, sha256
+from compressor.progress import Progress
+from exporters.chatter import kept_quiet
+from exporters.parity import THRESHOLDS, check
+from exporters.result import FILE, ExportedFile, ExportResult, read_export
+from exporters.versions import versions
+
+if TYPE_CHECKING:
+    from compressor.generators import Generator
+    from exporters.job import Job, Made
+
+__all__ = ["FORMATS", "PRECISIONS", "export", "read_export"]
+
+FORMATS = ("onnx", "tflite")
+PRECISIONS = ("fp32", "fp16", "int8")
+_RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
+
+
+def export(
+    generator: Generator,
+    images: Sequence[Path],
+    output: Path,
+    *,
+    formats: Sequence[str] = FORMATS,
+    precisions: Sequence[str] = PRECISIONS,
+    size: tuple[int, int] | None = None,
+    calibration: int = 16,
+    parity_images: int = 4,
+    resume: bool = False,
+    images_held_out: Sequence[Path] | None = None,
+    thresholds: dict[str, float] | None = None,
+) -> ExportResult:
+    """Write a generator as ONNX and TFLite files of several precisions, and compare each with PyTorch.
+
+    Args:
+        generator: what to export.
+        images: real pictures; INT8 ranges are measured on `calibration` of them, spread evenly.
+        output: the folder; it gets generator-PRECISION.FORMAT and export.json.
+        formats: of "onnx" (onnxruntime, NCHW) and "tflite" (LiteRT, NHWC); input and output are float32.
+        precisions: of "fp32", "fp16" and "int8".
+        size: input (height, width); by default the generator's usual one.
+        calibration: pictures that INT8 is calibrated on.
+        parity_images: pictures that every file is compared on, spread evenly.
+        resume: go on with what is in `output`: finished files of the same settings are kept.
+        images_held_out: pictures to compare on; by default `images`.
+        thresholds: PSNR in dB that the worst picture of a file must reach, by precision, where it
+            should differ from `exporters.parity.THRESHOLDS`.
+
+    Raises:
+        UsageError: an argument is not one of those allowed, or the size does not fit the network.
+        PocketganError: the network cannot be traced, a picture cannot be read, or the disk is full.
+        GateError: at the end, when a file could not be made or is too far from PyTorch; all that was
+            made is kept and written down.
+    """
+    from exporters.job import Job
+
+    limits = _checked(generator, formats, precisions, size, thresholds)
+    claim_folder(output, resume=resume)
+    shape = size or generator.spec.image.size
+    calibrate, compare = _spread(images, calibration), _spread(images_held_out or images, parity_images)
+    job = Job(generator, shape, calibrate, compare)
+    result = _described(generator, output, shape, calibrate, compare, limits)
+    kept = {file.file: file for file in _finished(result)} if resume else {}
+
+    wanted = [(kind, precision) for kind in FORMATS for precision in PRECISIONS]
+    asked = [(kind, precision) for kind, precision in wanted if kind in formats and precision in precisions]
+    files = dict(kept)
+    with Progress("export", total=len(asked)) as progress:
+        for done, (kind, precision) in enumerate(asked, start=1):
+            name = f"generator-{precision}.{kind}"
+            if name not in kept:
+                files[name] = _one(job, output / name, kind, precision, limits[precision])
+                in_order = [f"generator-{p}.{k}" for k, p in wanted]
+                result = replace(result, files=tuple(files[n] for n in in_order if n in files))
+                result.write()
+            progress.update(done, **_shown(files[name]))
+    result = replace(result, files=tuple(files[f"generator-{p}.{k}"] for k, p in wanted if (k, p) in asked))
+    result.write()
+    _raise_if_failed(result)
+    return result
+
+
+def _one(job: Job, path: Path, kind: str, precision: str, threshold: float) -> ExportedFile:
+    """Make one file, compare it and write it; a converter's failure becomes the record's `error`."""
+    began = time.monotonic()
+    record = ExportedFile(
+        file=path.name,
+        runtime=_RUNTIMES[kind],
+        precision=precision,
+        kind=precision,
+        input_layout="NCHW" if kind == "onnx" else "NHWC",
+    )
+    pictures = (
+        job.references
+    )  # outside of the try: a picture that cannot be read is not the converter's fault
+    try:
+        made: Made = job.make(kind, precision, threshold)
+        with kept_quiet("running the file"):
+            parity = check(made.open(), pictures, job.output_range, threshold)
+    except PocketganError as error:
+        path.unlink(missing_ok=True)  # of an earlier try
+        return replace(record, error=str(error), seconds=round(time.monotonic() - began, 2))
+    with atomic(path) as file:
+        file.write(made.content)
+    return replace(
+        record,
+        kind=made.kind,
+        bytes=len(made.content),
+        sha256=hashlib.sha256(made.content).hexdigest(),
+        seconds=round(time.monotonic() - began, 2),
+        parity=parity,
+        dtypes=made.dtypes,
+        delegation=made.delegation,
+        float_layers=made.float_layers,
+        notes=made.notes,
+    )
+
+
+def _checked(
+    generator: Generator,
+    formats: Sequence[str],
+    precisions: Sequence[str],
+    size: tuple[int, int] | None,
+    thresholds: dict[str, float] | None,
+) -> dict[str, float]:
+    """Refuse arguments that cannot work; returns the PSNR limit of each precision."""
+    for word, given, allowed in (("format", formats, FORMATS), ("precision", precisions, PRECISIONS)):
+        unknown = sorted(set(given) - set(allowed))
+        if unknown or not given:
+            raise UsageError(f"no such export {word}", got=unknown or "none", allowed=", ".join(allowed))
+    unknown = sorted(set(thresholds or {}) - set(PRECISIONS))
+    if unknown:
+        raise UsageError("no such precision for a threshold", got=unknown, allowed=", ".join(PRECISIONS))
+    multiple = generator.spec.image.multiple
+    if size is not None and (min(size) < 1 or any(side % multiple for side in size)):
+        raise UsageError(
+            "the network cannot take this input size", got=size, allowed=f"multiples of {multiple}"
+        )
+    return THRESHOLDS | (thresholds or {})
+
+
+def _spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """At most `count` pictures, evenly over the list, always the same."""
+    if not paths:
+        raise PocketganError("export needs real pictures to calibrate on and to compare with")
+    count = max(1, min(count, len(paths)))
+    return [paths[int((index + 0.5) * len(paths) / count)] for index in range(count)]
+
+
+def _described(
+    generator: Generator,
+    output: Path,
+    size: tuple[int, int],
+    calibrate: Sequence[Path],
+    compare: Sequence[Path],
+    limits: dict[str, float],
+) -> ExportResult:
+    """The result before any file is made: what is exported, and what decides the files' content."""
+    image = generator.spec.image
+    return ExportResult(
+        folder=output,
+        generator={
+            "name": generator.path.name,
+            "sha256": generator.sha256,
+            "family": generator.spec.family,
+        },
+        input={
+            "shape": [1, image.channels[0], *size],
+            "range": list(image.input_range),
+            "output_range": list(image.output_range),
+            "scale": image.scale,
+        },
+        settings={
+            "calibration": _digest(calibrate),
+            "calibration_images": len(calibrate),
+            "parity": _digest(compare),
+            "parity_images": len(compare),
+            "thresholds_psnr": limits,
+        },
+        versions=versions(),
+        files=(),
+    )
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """One hash over the pictures' bytes, in order."""
+    try:
+        return hashlib.sha256("".join(sha256(path) for path in paths).encode()).hexdigest()
+    except OSError as error:
+        raise PocketganError(f"{error.filename or 'a picture'} cannot be read", got=error.strerror) from error
+
+
+def _finished(now: ExportResult) -> list[ExportedFile]:
+    """Files of an earlier, interrupted or complete export with the same settings, whole on disk."""
+    if not (now.folder / FILE).is_file():
+        return []
+    before = read_export(now.folder)
+    same = all(getattr(before, part) == getattr(now, part) for part in ("input", "settings", "versions"))
+    if not same or before.generator["sha256"] != now.generator["sha256"]:
+        return []
+    return [
+        file
+        for file in before.files
+        if file.error is None
+        and (now.folder / file.file).is_file()
+        and sha256(now.folder / file.file) == file.sha256
+    ]
+
+
+def _shown(file: ExportedFile) -> dict[str, float | str]:
+    if file.parity is None:
+        return {"file": file.file, "failed": "yes"}
+    return {"file": file.file, "psnr": file.parity.psnr_min}
+
+
+def _raise_if_failed(result: ExportResult) -> None:
+    failed = [file for file in result.files if not file.passed]
+    if not failed:
+        return
+    reasons = [
+        f"{file.file}: {file.error}"
+        if file.parity is None
+        else f"{file.file}: {file.parity.psnr_min:.1f} dB on {file.parity.worst},"
+        f" under {file.parity.threshold_psnr:g} dB"
+        for file in failed
+    ]
+    raise GateError(
+        f"{len(failed)} of {len(result.files)} files did not pass",
+        got="\n    ".join(reasons),
+        fix=f"the others are in {result.folder}; export.json there has every figure",
+    )

@@ -1,0 +1,264 @@
+"""One generator on its way to files: what several files share is made once, when first needed."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compressor.data.images import fit, read_image, to_tensor
+from compressor.errors import PocketganError, missing_extra
+from exporters import int8
+from exporters.parity import check, compare
+from exporters.result import Delegation
+from exporters.runtime import Run, delegation, open_onnx, open_tflite
+from exporters.versions import versions
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+    from torch import fx
+
+    from compressor.generators import Generator
+
+_EQUAL_ENOUGH = 60.0  # dB between the equalised network and the original, both in float
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file's content with what is known of it."""
+
+    content: bytes
+    runtime: str
+    kind: str
+    dtypes: Mapping[str, int]
+    delegation: Delegation | None = None
+    float_layers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def open(self) -> Run:
+        return open_onnx(self.content) if self.runtime == "onnxruntime" else open_tflite(self.content)
+
+
+class Job:
+    """Makes the files of one generator at one input size.
+
+    Args:
+        generator: what to export.
+        size: input (height, width).
+        calibrate: pictures that INT8 ranges are measured on; read one at a time, as often as needed.
+        compare: pictures that files are compared on.
+    """
+
+    def __init__(
+        self, generator: Generator, size: tuple[int, int], calibrate: Sequence[Path], compare: Sequence[Path]
+    ):
+        self.generator, self.size = generator, size
+        self.calibrate, self.compare = calibrate, compare
+        self.output_range = generator.spec.image.output_range
+
+    def make(self, kind: str, precision: str, threshold: float) -> Made:
+        """One file's content.
+
+        Args:
+            kind: "onnx" or "tflite".
+            precision: "fp32", "fp16" or "int8".
+            threshold: dB that the file will be held to, where there is a choice of how to make it.
+
+        Raises:
+            PocketganError: a converter failed, or is not installed.
+        """
+        try:
+            match kind, precision:
+                case "onnx", "fp32":
+                    return self._onnx(self.onnx_model, "fp32")
+                case "onnx", "fp16":
+                    return self._onnx_half(threshold)
+                case "onnx", "int8":
+                    return self._onnx_int8()
+                case "tflite", "fp32":
+                    return self._tflite(self.tflite_model, "fp32")
+                case "tflite", "fp16":
+                    return self._tflite_half()
+                case "tflite", "int8":
+                    return self._tflite_int8()
+        except ModuleNotFoundError as error:
+            raise missing_extra(error.name or "an export tool", "export") from error
+        raise ValueError(f"no file of {kind} {precision}")
+
+    # Pictures
+
+    def inputs(self, paths: Sequence[Path]) -> Iterator[np.ndarray]:
+        """The network's inputs (1, C, H, W), one at a time."""
+        for path in paths:
+            yield self._tensor(path).numpy()
+
+    def _tensor(self, path: Path) -> torch.Tensor:
+        image = self.generator.spec.image
+        return to_tensor(fit(read_image(path, image.channels[0]), self.size), image.input_range)
+
+    @cached_property
+    def example(self) -> torch.Tensor:
+        return self._tensor(self.calibrate[0])
+
+    @cached_property
+    def references(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """(name, input, PyTorch's output) of the pictures to compare on."""
+        return list(self._reference(self.compare))
+
+    def _reference(self, paths: Sequence[Path]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        import torch
+
+        for path in paths:
+            entry = self._tensor(path)
+            with torch.no_grad():
+                yield path.name, entry.numpy(), self.generator.module(entry).numpy()
+
+    # Graphs
+
+    def graph(self) -> fx.GraphModule:
+        """The network, captured anew: rewrites change a graph in place."""
+        from exporters.graph import capture
+
+        return capture(self.generator.module, self.example)
+
+    @cached_property
+    def equalised(self) -> tuple[fx.GraphModule, tuple[str, ...]]:
+        """The graph made ready for INT8, batch statistics as instance norms, and a note of what was done."""
+        import torch
+
+        from exporters.equalise import equalise
+        from exporters.rewrite import rewrite_for
+
+        plain, graph = self.graph(), self.graph()
+        rewrite_for("onnxruntime", plain)
+        rewrite_for("onnxruntime", graph)
+        count = equalise(graph, (self._tensor(path) for path in self.calibrate))
+        if not count:
+            return plain, ()
+        for path in self.calibrate[:2]:
+            entry = self._tensor(path)
+            with torch.no_grad():
+                found = compare(path.name, graph(entry).numpy(), plain(entry).numpy(), self.output_range)
+            if found.psnr < _EQUAL_ENOUGH:
+                return plain, (f"equalisation left out: it changed the float network ({found.psnr:.0f} dB)",)
+        return graph, (f"{count} convolutions before instance norms equalised",)
+
+    # ONNX
+
+    @cached_property
+    def onnx_model(self) -> onnx.ModelProto:
+        from exporters import onnx as target
+        from exporters.rewrite import rewrite_for
+
+        graph = self.graph()
+        rewrite_for("onnxruntime", graph)
+        return target.convert(graph, self.example)
+
+    def _onnx(self, model: onnx.ModelProto, kind: str, **facts) -> Made:
+        from exporters import onnx as target
+
+        content = target.finish(copy.deepcopy(model), self._metadata(kind))
+        return Made(content, "onnxruntime", kind, target.constant_types(model), **facts)
+
+    def _onnx_half(self, threshold: float) -> Made:
+        """Half arithmetic where that is near enough, else half weights with float arithmetic."""
+        from exporters import onnx as target
+        from exporters.graph import capture
+        from exporters.rewrite import rewrite_for
+
+        try:
+            graph = capture(target.half_precision(self.generator.module), self.example)
+            rewrite_for("onnxruntime", graph)
+            half = self._onnx(target.convert(graph, self.example), "fp16")
+            found = check(half.open(), self._reference(self.calibrate[:2]), self.output_range, threshold)
+            if found.passed:
+                return half
+            reason = f"half arithmetic reached only {found.psnr_min:.1f} dB"
+        except PocketganError as error:
+            reason = f"half arithmetic failed: {error.what}"
+        return self._onnx(target.store_half(self.onnx_model), "fp16-weights", notes=(reason,))
+
+    def _onnx_int8(self) -> Made:
+        from exporters import onnx as target
+        from exporters import quantise_onnx
+
+        graph, notes = self.equalised
+        model = target.convert(copy.deepcopy(graph), self.example)
+        chosen, kept = quantise_onnx.convolutions(model)
+        ranges = quantise_onnx.measure(model, chosen, self.inputs(self.calibrate))
+
+        def quantised(bounds: int8.Bounds) -> Made:
+            return self._onnx(
+                quantise_onnx.quantise(model, chosen, bounds),
+                "int8-static",
+                float_layers=tuple(quantise_onnx.layer_names(model, kept)),
+            )
+
+        return self._best(quantised, ranges, notes)
+
+    # TFLite
+
+    @cached_property
+    def tflite_model(self) -> bytes:
+        from exporters import tflite as target
+        from exporters.rewrite import rewrite_for
+
+        graph = self.graph()
+        rewrite_for("litert", graph)
+        return target.convert(graph, self.example)
+
+    def _tflite(self, content: bytes, kind: str, **facts) -> Made:
+        from exporters import tflite as target
+
+        return Made(content, "litert", kind, target.constant_types(content), delegation(content), **facts)
+
+    def _tflite_half(self) -> Made:
+        from exporters import quantise_tflite
+
+        return self._tflite(quantise_tflite.half_weights(self.tflite_model), "fp16-weights")
+
+    def _tflite_int8(self) -> Made:
+        from exporters import quantise_tflite
+        from exporters import tflite as target
+        from exporters.rewrite import rewrite_for
+
+        graph, notes = self.equalised
+        graph = copy.deepcopy(graph)
+        rewrite_for("litert", graph)
+        model = target.convert(graph, self.example)
+        chosen, kept = quantise_tflite.convolutions(model)
+        ranges = quantise_tflite.measure(model, chosen, self.inputs(self.calibrate))
+
+        def quantised(bounds: int8.Bounds) -> Made:
+            content = quantise_tflite.quantise(model, chosen, kept, bounds)
+            return self._tflite(content, "int8-static", float_layers=tuple(kept))
+
+        return self._best(quantised, ranges, notes)
+
+    def _best(self, quantised, ranges, notes: tuple[str, ...]) -> Made:
+        pictures = list(self._reference(self.calibrate[: int8.JUDGED]))
+        return int8.best(quantised, ranges, pictures, self.output_range, notes)
+
+    def _metadata(self, kind: str) -> dict[str, str]:
+        """What a file says of itself."""
+        spec, tools = self.generator.spec, versions()
+        return {
+            "name": self.generator.path.name,
+            "family": spec.family,
+            "task": "upscaling" if spec.image.scale > 1 else "image to image",
+            "precision": kind,
+            "input_layout": "NCHW",
+            "input_range": json.dumps(list(spec.image.input_range)),
+            "output_range": json.dumps(list(spec.image.output_range)),
+            "scale": str(spec.image.scale),
+            "source_sha256": self.generator.sha256,
+            "pocketgan": tools.pop("pocketgan", ""),
+            "tools": json.dumps(tools),
+        }
