@@ -33,14 +33,100 @@ class PruneOptions:
         "l1 (all alike, as published)",
     )
     perceptual: Path | None = _setting(None, "VGG19 weights (.safetensors) for an additional feature loss")
+    round: int = _setting(1, "widths are multiples of this where the budget allows: 8 is fast on phones")
     device: str = _setting("auto", "auto, cpu or cuda")
 
     def __post_init__(self) -> None:
-        _at_least("prune", self, steps=1, batch=1, crop=16)
+        _at_least("prune", self, steps=1, batch=1, crop=16, round=1)
         _positive("prune", self, "learning_rate", "latent_learning_rate")
         _among("prune.hypernet", self.hypernet, ("gated", "collapsed", "dhp"))
         _among("prune.proximal", self.proximal, ("targeted", "l1"))
         _among("prune.device", self.device, ("auto", "cpu", "cuda"))
+
+
+@dataclass(frozen=True)
+class AdversarialOptions:
+    """How CoroNet prunes while it trains against discriminators (Pix2Pix, CycleGAN)."""
+
+    epochs: int = _setting(100, "epochs at the full learning rate")
+    epochs_decay: int = _setting(100, "epochs after that, over which it falls linearly to zero")
+    search_epochs: int = _setting(50, "epochs until the budget is reached, at most")
+    after: str = _setting(
+        "remaining", "what follows pruning: remaining (the epochs that are left) or full (all of them again)"
+    )
+    scratch: bool = _setting(False, "train from fresh weights; only the architecture is taken")
+    batch: int = _setting(1, "pictures in a step")
+    crop: int | None = _setting(
+        None, "side of the training pictures; the generator's usual size if not given"
+    )
+    load: int | None = _setting(None, "side they are scaled to before; 286/256 of the crop if not given")
+    flip: bool = _setting(True, "mirror half of the pictures")
+    learning_rate: float = _setting(2e-4, "Adam's, for generators and discriminators")
+    latent_learning_rate: float = _setting(2e-4, "Adam's, for the latent entries, at the full learning rate")
+    beta1: float = _setting(0.5, "Adam's first decay")
+    gan: str | None = _setting(
+        None, "adversarial loss: vanilla or lsgan; vanilla for Pix2Pix, lsgan for CycleGAN if not given"
+    )
+    l1: float = _setting(100.0, "Pix2Pix: weight of the L1 distance to the wanted picture")
+    cycle: float = _setting(10.0, "CycleGAN: weight of coming back to the same picture")
+    identity: float = _setting(
+        0.5, "CycleGAN: weight, in units of cycle, of leaving alone what is already translated"
+    )
+    pool: int = _setting(50, "CycleGAN: earlier pictures kept for the discriminators")
+    distillation: float = _setting(0.0, "weight of the distance to the original's pictures; 0: no teacher")
+    discriminator_width: int = _setting(64, "channels after the discriminator's first convolution")
+    discriminator_layers: int = _setting(
+        3, "the discriminator's convolutions of stride 2; 3 sees 70x70 pixels"
+    )
+    hypernet: str = _setting(
+        "gated", "how latent entries make weights: gated, collapsed or dhp (as published)"
+    )
+    proximal: str = _setting(
+        "targeted", "which latent entries shrink: targeted (those that would not survive the landing) or l1"
+    )
+    shrink: float | None = _setting(
+        None, "l1: what every entry loses in a step; what the search's length needs if not given"
+    )
+    check_every: int = _setting(100, "steps between looks whether the budget is reached")
+    stop_within: float = _setting(
+        0.01, "how near its share must be to the target to land before the search's last step"
+    )
+    round: int = _setting(1, "widths are multiples of this where the budget allows: 8 is fast on phones")
+    device: str = _setting("auto", "auto, cpu or cuda")
+
+    def __post_init__(self) -> None:
+        section = "adversarial"
+        _at_least(section, self, epochs=1, epochs_decay=0, search_epochs=1, batch=1, crop=16, load=16, pool=0)
+        _at_least(section, self, discriminator_width=1, discriminator_layers=1, check_every=1, round=1)
+        _at_least(section, self, l1=0, cycle=0, identity=0, distillation=0, stop_within=0)
+        _positive(section, self, "learning_rate", "latent_learning_rate")
+        if not 0 <= self.beta1 < 1:
+            raise UsageError("adversarial.beta1 must lie in [0, 1)", got=self.beta1)
+        if self.shrink is not None:
+            _positive(section, self, "shrink")
+        _among("adversarial.after", self.after, ("remaining", "full"))
+        _among("adversarial.gan", self.gan or "vanilla", ("vanilla", "lsgan"))
+        _among("adversarial.hypernet", self.hypernet, ("gated", "collapsed", "dhp"))
+        _among("adversarial.proximal", self.proximal, ("targeted", "l1"))
+        _among("adversarial.device", self.device, ("auto", "cpu", "cuda"))
+        if self.search_epochs >= self.epochs + self.epochs_decay:
+            raise UsageError(
+                "adversarial.search_epochs leaves no epoch to train the pruned generator",
+                got=self.search_epochs,
+                allowed=f"less than epochs + epochs_decay = {self.epochs + self.epochs_decay}",
+            )
+        if self.scratch and self.distillation:
+            raise UsageError("from scratch there is no original to learn from", fix="set distillation to 0")
+
+    def search(self, epoch: int) -> PruneOptions:
+        """The search's own settings; `epoch` is the number of steps in one."""
+        return PruneOptions(
+            steps=self.search_epochs * epoch,
+            batch=self.batch,
+            hypernet=self.hypernet,
+            proximal=self.proximal,
+            round=self.round,
+        )
 
 
 @dataclass(frozen=True)

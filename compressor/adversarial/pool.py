@@ -32,7 +32,7 @@ class ImagePool:
                 self.images.append(image.clone())
                 shown.append(image)
             elif swap:
-                shown.append(self.images[place])
+                shown.append(self.images[place].to(image))
                 self.images[place] = image.clone()
             else:
                 shown.append(image)
@@ -43,8 +43,3 @@ class ImagePool:
 
     def load_state_dict(self, state: dict[str, list[torch.Tensor]]) -> None:
         self.images = list(state["images"])
-
-    def to(self, device: torch.device) -> ImagePool:
-        """Move the pictures it holds."""
-        self.images = [image.to(device) for image in self.images]
-        return self

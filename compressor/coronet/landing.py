@@ -101,6 +101,7 @@ def land(
     graph: ChannelGraph,
     cost: Callable[[np.ndarray], int],
     target: int,
+    multiple: int = 1,
 ) -> np.ndarray:
     """Keep the classes with the largest scores, as much as the target allows and never more.
 
@@ -110,6 +111,8 @@ def land(
     Args:
         scores: (classes,) how much each class should be kept; only the order counts.
         target: the largest allowed cost.
+        multiple: every latent vector keeps a multiple of this many entries (or all it has), as far as
+            the result stays within 1 % of the target; see `compressor.coronet.rounding`.
 
     Returns:
         (classes,) bool.
@@ -117,17 +120,12 @@ def land(
     Raises:
         UsageError: even the smallest network is too large; says which budget can be reached.
     """
+    if multiple > 1:
+        from compressor.coronet.rounding import land_rounded
+
+        return land_rounded(scores, graph, cost, target, multiple)
     must = always_kept(scores, graph)
-    smallest = cost(must)
-    if smallest > target:
-        whole = cost(np.ones(graph.classes, bool))
-        raise UsageError(
-            "this budget cannot be reached",
-            got=f"{target:,}",
-            allowed=f"at least {smallest:,} ({100 * smallest / whole:.2f} % of the original)",
-            fix="ask for a larger budget"
-            + (f"; {len(graph.kept_whole)} steps had to be kept whole" if graph.kept_whole else ""),
-        )
+    check_reachable(must, graph, cost, target)
     order = np.flatnonzero(~must)
     order = order[np.argsort(-scores[order], kind="stable")]
     low, high = 0, len(order)  # how many of the optional classes fit
@@ -143,6 +141,26 @@ def land(
         if cost(keep) > target:
             keep[candidate] = False
     return keep
+
+
+def check_reachable(
+    must: np.ndarray, graph: ChannelGraph, cost: Callable[[np.ndarray], int], target: int
+) -> None:
+    """Refuse a target below the cost of what must be kept, saying which could be reached.
+
+    Raises:
+        UsageError: as it says.
+    """
+    smallest = cost(must)
+    if smallest > target:
+        whole = cost(np.ones(graph.classes, bool))
+        raise UsageError(
+            "this budget cannot be reached",
+            got=f"{target:,}",
+            allowed=f"at least {smallest:,} ({100 * smallest / whole:.2f} % of the original)",
+            fix="ask for a larger budget"
+            + (f"; {len(graph.kept_whole)} steps had to be kept whole" if graph.kept_whole else ""),
+        )
 
 
 def always_kept(scores: np.ndarray, graph: ChannelGraph) -> np.ndarray:

@@ -30,6 +30,7 @@ class Proximal:
         self.graph, self.cost, self.target, self.options = graph, cost, target, options
         self.whole = cost(np.ones(graph.classes, bool))
         self.doomed = np.zeros(graph.classes, bool)
+        self.pace: float | None = None  # lr * lambda; None: what a warm start needs
 
     def step(self, latent: torch.Tensor, step: int) -> float:
         """Shrink `latent` (classes,) in place.
@@ -45,7 +46,7 @@ class Proximal:
             else:
                 if step % _CHECK_EVERY == 0:
                     scores = magnitude.cpu().numpy().astype(np.float64)
-                    self.doomed = ~land(scores, self.graph, self.cost, self.target)
+                    self.doomed = ~land(scores, self.graph, self.cost, self.target, self.options.round)
                 left = max(1, self.options.steps - step)
                 shrink = torch.from_numpy(self.doomed).to(latent.device) * magnitude / left
             latent.copy_(latent.sign() * (magnitude - shrink).clamp_min(_FLOOR))
@@ -55,11 +56,13 @@ class Proximal:
     def _uniform_pace(self) -> float:
         """lr * lambda of the published form: entries start in [0.5, 1.5], evenly spread, and about
         1 - sqrt(target) of them are to reach zero with the last step."""
+        if self.pace is not None:
+            return self.pace
         distance = 1.5 - (self.target / self.whole) ** 0.5
         return distance / self.options.steps
 
     def state_dict(self) -> dict[str, Any]:
-        return {"doomed": torch.from_numpy(self.doomed.copy())}
+        return {"doomed": torch.from_numpy(self.doomed.copy()), "pace": self.pace}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.doomed = state["doomed"].numpy()
+        self.doomed, self.pace = state["doomed"].numpy(), state["pace"]

@@ -87,7 +87,7 @@ def prune(
     for step in loop:
         loop.report(**search.step(step))
 
-    supernet.land()
+    supernet.land(options.steps)
     small = supernet.materialise()
     document = describe(
         generator,

@@ -33,6 +33,7 @@ class Supernet:
             norms and the rest of its parameters are trained as they are.
         hyper: the hypernetwork.
         keep: (classes,) bool: the channels that stay, once landed; None before.
+        landed_at: the step after which it landed; 0 before.
 
     Raises:
         UsageError: the budget cannot be reached, or is already met.
@@ -50,6 +51,7 @@ class Supernet:
         self.target = budget.target(self.whole)
         self._land(everything)  # fails now if the budget cannot be reached
         self.keep: np.ndarray | None = None
+        self.landed_at = 0
         self.student = train_mode(copy.deepcopy(generator.module).to(device))
         self.hyper = self._hypernetwork(everything).to(device)
         self.proximal = Proximal(self.graph, self.cost, self.target, options)
@@ -91,9 +93,14 @@ class Supernet:
             return self.cost(self.keep) / self.whole
         return self.proximal.step(self.hyper.latent, step)
 
-    def land(self) -> None:
+    def distance(self) -> float:
+        """How far a uniform shrinkage must go now until all has gone that a landing would remove."""
+        scores = self.scores()
+        return float(scores[~self._land(scores)].max())
+
+    def land(self, step: int) -> None:
         """Choose the channels that stay, exactly on the budget; from now on the choice is frozen."""
-        self.keep = self._land(self.scores())
+        self.keep, self.landed_at = self._land(self.scores()), step
 
     @torch.no_grad()
     def materialise(self) -> Generator:
@@ -105,16 +112,27 @@ class Supernet:
         module.load_state_dict(shrink_state(state, self.student, self.graph, self.keep))
         return replace(self.generator, spec=spec, module=module)
 
+    def release(self) -> None:
+        """Drop what only the search needs, which is most of the memory."""
+        del self.hyper, self.student, self.proximal
+
+    def landing(self) -> dict[str, Any]:
+        """The choice of channels, to be saved."""
+        kept = None if self.keep is None else torch.from_numpy(self.keep.copy())
+        return {"keep": kept, "landed_at": self.landed_at}
+
+    def load_landing(self, state: dict[str, Any]) -> None:
+        """Take up a choice that `landing` gave."""
+        self.keep = None if state["keep"] is None else state["keep"].numpy()
+        self.landed_at = state["landed_at"]
+
     def state_dict(self) -> dict[str, Any]:
-        return {
-            **{name: part.state_dict() for name, part in self._parts()},
-            "keep": None if self.keep is None else torch.from_numpy(self.keep.copy()),
-        }
+        return {**{name: part.state_dict() for name, part in self._parts()}, "landing": self.landing()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts():
             part.load_state_dict(state[name])
-        self.keep = None if state["keep"] is None else state["keep"].numpy()
+        self.load_landing(state["landing"])
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         yield from (("hyper", self.hyper), ("student", self.student), ("proximal", self.proximal))
@@ -123,4 +141,4 @@ class Supernet:
         return HyperNetwork(self.generator.module, self.graph, latent, self.options.hypernet, self.seed)
 
     def _land(self, scores: np.ndarray) -> np.ndarray:
-        return land(scores, self.graph, self.cost, self.target)
+        return land(scores, self.graph, self.cost, self.target, self.options.round)

@@ -104,6 +104,10 @@ class Loop:
         """Figures of the current step."""
         self._figures = figures
 
+    def hold(self) -> None:
+        """Save now, before the first step: what led here need not be done again."""
+        self._save(self.start)
+
     def finish(self) -> None:
         """The result is written; the checkpoint is needed no more."""
         self.checkpoint.unlink(missing_ok=True)
