@@ -1,0 +1,233 @@
+"""What the figures of a run say: ratios with their intervals, checks, and the verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from benchmarks.report.run_folder import RunFolder
+from benchmarks.samples import Series
+from benchmarks.statistics import Ratio, Summary, speed_up
+from exporters.result import ExportedFile
+
+BASELINE = "original"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One series with what it is compared to.
+
+    Attributes:
+        speed_up: against the original's FP32 file in the same runtime with as many threads.
+        over_fp32: against the same generator's FP32 file, likewise.
+        unstable: why a verdict is refused: this series' reason, or that of what it is compared to.
+    """
+
+    series: Series
+    summary: Summary
+    speed_up: Ratio | None
+    over_fp32: Ratio | None
+    unstable: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One exported file, and all that is known of it.
+
+    Attributes:
+        size_ratio: the original's FP32 file of the same format over this one, in bytes.
+        file: of export.json; None for a file that was only timed.
+        timings: by number of threads.
+    """
+
+    group: str
+    name: str
+    runtime: str
+    precision: str
+    file: ExportedFile | None
+    size_ratio: float | None
+    timings: tuple[Timing, ...]
+
+    @property
+    def usable(self) -> bool:
+        """The file is there and did not fail its parity check."""
+        return self.file is None or self.file.passed
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the verdict; `passed` is None where nothing can be said."""
+
+    name: str
+    passed: bool | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a report says at a glance.
+
+    Attributes:
+        subject: the group that is judged ("compressed"), or None without exports and timings.
+        rows: the subject's files first, then the others'.
+        fastest: the usable file and timing of greatest speed-up over the original.
+        alike: the FP32 file of greatest speed-up, which is the compression's own share.
+        smallest: the usable file of greatest size ratio.
+        psnr_median, ssim_mean: over the held-out pictures.
+    """
+
+    subject: str | None
+    rows: tuple[Row, ...]
+    fastest: tuple[Row, Timing] | None
+    alike: tuple[Row, Timing] | None
+    smallest: Row | None
+    psnr_median: float | None
+    ssim_mean: float | None
+    checks: tuple[Check, ...]
+
+
+def find(run: RunFolder) -> Findings:
+    """Compute every figure of the report from what the run folder holds."""
+    rows = _rows(run)
+    groups = list(dict.fromkeys(row.group for row in rows))
+    others = [group for group in groups if group != BASELINE]
+    subject = "compressed" if "compressed" in groups else next(iter(others or groups), None)
+    rows = sorted(rows, key=lambda row: (row.group != subject, groups.index(row.group)))
+    own = [row for row in rows if row.group == subject and row.usable]
+    timed = [(row, t) for row in own for t in row.timings if t.speed_up is not None]
+    sized = [row for row in own if row.size_ratio is not None]
+    images = run.evaluation.images if run.evaluation else ()
+    return Findings(
+        subject=subject,
+        rows=tuple(rows),
+        fastest=max(timed, key=_gain, default=None),
+        alike=max((pair for pair in timed if pair[0].precision == "fp32"), key=_gain, default=None),
+        smallest=max(sized, key=lambda row: row.size_ratio or 0, default=None),
+        psnr_median=median(image.psnr for image in images) if images else None,
+        ssim_mean=fmean(image.ssim for image in images) if images else None,
+        checks=tuple(_checks(run, rows)),
+    )
+
+
+def _gain(pair: tuple[Row, Timing]) -> tuple[bool, float]:
+    """Stable series first: an unstable one never outshines them."""
+    timing = pair[1]
+    return timing.unstable is None, timing.speed_up.value if timing.speed_up else 0.0
+
+
+def _rows(run: RunFolder) -> list[Row]:
+    series = list(run.bench.series) if run.bench else []
+    baseline = {f.runtime: f.bytes for f in _files(run, BASELINE) if f.precision == "fp32" and f.bytes}
+    rows: list[Row] = []
+    for group in sorted({*run.exports, *(item.group for item in series)}):
+        described = {file.file: file for file in _files(run, group)}
+        timed = {item.file: item for item in series if item.group == group}
+        for name in sorted({*described, *timed}, key=_order):
+            file, example = described.get(name), timed.get(name)
+            runtime = file.runtime if file else example.runtime if example else ""
+            own = [s for s in series if s.group == group and s.file == name and not _stale(s, file)]
+            rows.append(
+                Row(
+                    group=group,
+                    name=name,
+                    runtime=runtime,
+                    precision=file.precision if file else example.precision if example else "",
+                    file=file,
+                    size_ratio=baseline[runtime] / file.bytes
+                    if file and file.bytes and runtime in baseline
+                    else None,
+                    timings=tuple(_timing(s, series) for s in sorted(own, key=lambda s: s.threads)),
+                )
+            )
+    return rows
+
+
+def _files(run: RunFolder, group: str) -> Iterable[ExportedFile]:
+    return run.exports[group].files if group in run.exports else ()
+
+
+def _order(name: str) -> tuple[bool, int, str]:
+    precisions = [position for position, p in enumerate(("fp32", "fp16", "int8")) if p in name]
+    return name.endswith(".tflite"), precisions[0] if precisions else 3, name
+
+
+def _stale(series: Series, file: ExportedFile | None) -> bool:
+    """The timings are of another file than the one that is there now."""
+    return bool(file and file.sha256 and series.sha256 and file.sha256 != series.sha256)
+
+
+def _timing(series: Series, everything: list[Series]) -> Timing:
+    def partner(group: str) -> Series | None:
+        for other in everything:
+            same = (other.runtime, other.threads, other.precision) == (series.runtime, series.threads, "fp32")
+            if same and other.group == group and (group, other.file) != (series.group, series.file):
+                return other
+        return None
+
+    def ratio(other: Series | None) -> Ratio | None:
+        if other is None:
+            return None
+        return speed_up(other.samples_ms, series.samples_ms, paired=other.block == series.block)
+
+    original = partner(BASELINE) if series.group != BASELINE else None
+    summary = series.summary
+    reason = summary.unstable
+    if reason is None and original is not None and (theirs := original.summary.unstable):
+        reason = f"the original's {theirs}"
+    return Timing(series, summary, ratio(original), ratio(partner(series.group)), reason)
+
+
+def _checks(run: RunFolder, rows: list[Row]) -> Iterable[Check]:
+    if run.prune:
+        met = run.prune.reached[run.prune.metric] <= run.prune.target
+        text = f"asked {run.prune.asked}, reached {run.prune.share:.2%} of the original's {run.prune.metric}"
+        yield Check("Budget", met, text)
+    else:
+        yield Check("Budget", None, "pruning has not run")
+    files = [row.file for row in rows if row.file]
+    if files:
+        good = sum(file.passed for file in files)
+        yield Check("Parity", good == len(files), f"{good} of {len(files)} files agree with PyTorch")
+    else:
+        yield Check("Parity", None, "nothing was exported")
+    timings = [timing for row in rows for timing in row.timings]
+    if timings:
+        shaky = sum(timing.summary.unstable is not None for timing in timings)
+        yield Check(
+            "Stability", shaky == 0, f"{len(timings) - shaky} of {len(timings)} latency series are stable"
+        )
+    else:
+        yield Check("Stability", None, "nothing was measured")
+    stale = {
+        row.name
+        for row in rows
+        if run.bench
+        for s in run.bench.series
+        if (s.group, s.file) == (row.group, row.name) and _stale(s, row.file)
+    }
+    if stale:
+        yield Check(
+            "Currency", False, f"timed before their last export: {', '.join(sorted(stale))}; measure again"
+        )
+
+
+def precision_remarks(findings: Findings) -> list[str]:
+    """Plain words on what each lower precision gains here over FP32, for the judged generator."""
+    remarks = []
+    for row in findings.rows:
+        if row.group != findings.subject or row.precision == "fp32":
+            continue
+        parts = []
+        for timing in row.timings:
+            if timing.over_fp32 is None:
+                continue
+            gain = timing.over_fp32
+            span = f"{gain.value:.2f}× [{gain.low:.2f}, {gain.high:.2f}]"
+            word = {"faster": "faster than", "slower": "slower than", "same": "no faster than"}[gain.verdict]
+            doubt = ", unstable" if timing.unstable else ""
+            threads = timing.series.threads
+            parts.append(f"{word} FP32 with {threads} thread{'s' if threads > 1 else ''} ({span}{doubt})")
+        if parts:
+            remarks.append(f"{row.name}: {'; '.join(parts)}")
+    return remarks
