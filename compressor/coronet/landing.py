@@ -125,7 +125,16 @@ def land(
 
         return land_rounded(scores, graph, cost, target, multiple)
     must = always_kept(scores, graph)
-    check_reachable(must, graph, cost, target)
+    smallest = cost(must)
+    if smallest > target:
+        whole = cost(np.ones(graph.classes, bool))
+        raise UsageError(
+            "this budget cannot be reached",
+            got=f"{target:,}",
+            allowed=f"at least {smallest:,} ({100 * smallest / whole:.2f} % of the original)",
+            fix="ask for a larger budget"
+            + (f"; {len(graph.kept_whole)} steps had to be kept whole" if graph.kept_whole else ""),
+        )
     order = np.flatnonzero(~must)
     order = order[np.argsort(-scores[order], kind="stable")]
     low, high = 0, len(order)  # how many of the optional classes fit
@@ -141,26 +150,6 @@ def land(
         if cost(keep) > target:
             keep[candidate] = False
     return keep
-
-
-def check_reachable(
-    must: np.ndarray, graph: ChannelGraph, cost: Callable[[np.ndarray], int], target: int
-) -> None:
-    """Refuse a target below the cost of what must be kept, saying which could be reached.
-
-    Raises:
-        UsageError: as it says.
-    """
-    smallest = cost(must)
-    if smallest > target:
-        whole = cost(np.ones(graph.classes, bool))
-        raise UsageError(
-            "this budget cannot be reached",
-            got=f"{target:,}",
-            allowed=f"at least {smallest:,} ({100 * smallest / whole:.2f} % of the original)",
-            fix="ask for a larger budget"
-            + (f"; {len(graph.kept_whole)} steps had to be kept whole" if graph.kept_whole else ""),
-        )
 
 
 def always_kept(scores: np.ndarray, graph: ChannelGraph) -> np.ndarray:

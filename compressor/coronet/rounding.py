@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compressor.coronet.landing import MINIMUM, check_reachable
+from compressor.coronet.landing import MINIMUM, land
 from compressor.graph import ChannelGraph
 
 _NEAR = 0.99  # of the target: near enough
@@ -41,10 +41,9 @@ def land_rounded(
     target: int,
     multiple: int,
 ) -> np.ndarray:
-    """`compressor.coronet.landing.land` with rounded widths; arguments and result as there.
+    """`compressor.coronet.landing.land` with rounded widths; arguments, result and errors as there.
 
-    Raises:
-        UsageError: even the smallest network of such widths is too large.
+    A target below the smallest network of such widths is landed on with half the multiple, and so on.
     """
     groups = np.unique(graph.groups[graph.prunable])
     vectors = [
@@ -63,7 +62,8 @@ def land_rounded(
         return cost(keep(levels))
 
     levels = [0] * len(vectors)
-    check_reachable(keep(levels), graph, cost, target)
+    if spent(levels) > target:
+        return land(scores, graph, cost, target, max(1, multiple // 2))
     worth = [_worth(vector, scores) for vector in vectors]
     levels = _by_worth(levels, worth, spent, target)
     while spent(levels) < _NEAR * target:
