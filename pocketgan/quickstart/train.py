@@ -1,15 +1,18 @@
 """Trains the quickstart's generator: photographs in, ink and watercolour out.
 
-    python -m pocketgan.quickstart.train --photos DIR --output FILE --seed 0 --steps N
+    python -m pocketgan.quickstart.train --photos DIR --output FOLDER --seed 0 --steps N
 
 Paired image translation in the manner of Pix2Pix: the targets are painted by `painting.paint`, the generator
-is CycleGAN's ResNet, the loss is L1 between the pictures plus L1 between their gradients. Photographs come
-from `gather.py`. A run that was stopped goes on by the same command and ends in the same weights.
+is CycleGAN's ResNet, the loss is L1 between the pictures plus L1 between their gradients. It has no norms: an
+instance norm takes away how light and how colourful the whole photograph is, which the painting keeps.
+Photographs come from `gather.py`. A run that was stopped goes on by the same command and ends in the same
+weights. FOLDER is in our own format, in float16.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Sequence
@@ -21,7 +24,8 @@ import numpy as np
 
 from compressor.data.images import list_images, read_image, to_pixels, to_tensor
 from compressor.errors import PocketganError
-from compressor.files import atomic, write_json
+from compressor.files import atomic
+from compressor.generators import GeneratorSpec, ImageFormat, save
 from compressor.metrics.fidelity import psnr, ssim
 from compressor.progress import Progress
 from pocketgan.quickstart.painting import paint
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     import torch
 
 RANGE = (-1.0, 1.0)
+KEEP_EVERY = 250  # steps
 Pair = tuple[np.ndarray, np.ndarray]  # photograph and painting, (H, W, 3) uint8
 
 
@@ -62,7 +67,7 @@ class Options:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the quickstart's generator.")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
-    parser.add_argument("--output", type=Path, required=True, help="the weights to write (.safetensors)")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the generator")
     parser.add_argument(
         "--threads", type=int, default=1, help="CPU threads; a busy machine is slower with more"
     )
@@ -89,14 +94,16 @@ def train(photos: Sequence[Path], output: Path, options: Options, *, threads: in
     """
     import torch
 
-    from compressor.generators.resnet import ResnetGenerator
-
     torch.set_num_threads(threads)
     torch.manual_seed(options.seed)
-    generator = ResnetGenerator(width=options.width, blocks=options.blocks)
-    generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    spec = GeneratorSpec(
+        "resnet", {"width": options.width, "blocks": options.blocks, "norm": "none"}, ImageFormat(multiple=4)
+    )
+    generator = spec.build().train()
+    _initialise(generator)
+    generator = generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(generator.parameters(), lr=options.learning_rate, betas=(0.8, 0.99))
-    kept = output.with_suffix(".training.pt")
+    kept = output.with_name(output.name + ".training.pt")
     start, history, seconds = _resume(kept, options, generator, optimiser)
     pairs = _pairs(photos, options)
     began, recent = time.monotonic() - seconds, []
@@ -110,27 +117,29 @@ def train(photos: Sequence[Path], output: Path, options: Options, *, threads: in
             loss = picture_loss(output_pictures.float(), paintings, options.gradients)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            torch.nn.utils.clip_grad_norm_(generator.parameters(), 1.0)
             optimiser.step()
             recent.append(loss.item())
-            if (step + 1) % 250 == 0 or step + 1 == options.steps:
+            if (step + 1) % KEEP_EVERY == 0 or step + 1 == options.steps:
                 figures = {"step": step + 1, "loss": float(np.mean(recent)), **_held_out(generator)}
                 history.append(figures)
                 recent = []
                 progress.note(json.dumps(figures))
                 seconds = time.monotonic() - began
                 _keep(kept, options, generator, optimiser, history, step + 1, seconds)
-                _write(output, generator)
             progress.update(step + 1, loss=loss.item())
-    report = {
+    provenance: dict[str, object] = {
+        "made_by": "python -m pocketgan.quickstart.train",
+        "licence": "Apache-2.0",
+        "photographs": f"{len(photos)}, listed in training_photographs.csv",
         "options": asdict(options),
-        "photographs": len(photos),
         "seconds": round(seconds),
         "torch": torch.__version__,
         "history": history,
     }
-    write_json(output.with_suffix(".json"), report)
+    save(spec, copy.deepcopy(generator).half(), output, provenance)
     kept.unlink(missing_ok=True)
-    return report
+    return provenance
 
 
 def picture_loss(output: torch.Tensor, target: torch.Tensor, gradients: float) -> torch.Tensor:
@@ -215,14 +224,21 @@ def _bytes(pixels: np.ndarray) -> np.ndarray:
     return np.rint(pixels * 255.0).astype(np.uint8)
 
 
-def _write(path: Path, generator: torch.nn.Module) -> None:
-    from safetensors.torch import save
+def _initialise(generator: torch.nn.Module) -> None:
+    """He initialisation; residual branches and the output begin small, which stands in for norms."""
+    from torch import nn
 
-    state = {name: value.half().contiguous() for name, value in generator.state_dict().items()}
-    with atomic(path) as file:
-        file.write(
-            save(state, {"format": "pt", "licence": "Apache-2.0", "source": "pocketgan.quickstart.train"})
-        )
+    for name, layer in generator.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            else:  # weights are (input, output, 3, 3), and each output pixel sees one tap in stride^2
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                layer.weight.data *= layer.stride[0]
+            if name.endswith("conv_block.5") or layer.out_channels == 3:
+                layer.weight.data *= 0.1
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _keep(
