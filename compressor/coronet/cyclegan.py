@@ -88,7 +88,7 @@ def prune_cyclegan(
         if found[0] and found[1]:
             return CycleGANResult(found[0], found[1])
     device = choose_device(options.device)
-    game = _CycleGAN(generators, a, b, options, seed, device)
+    game = CycleGANGame(generators, a, b, options, seed, device)
     search = options.search(game.epoch)
     supernets = {
         name: Supernet(generator, budgets[name], search, seed=seed, device=device)
@@ -140,7 +140,7 @@ def _check(forth: Generator, back: Generator, options: AdversarialOptions) -> No
         )
 
 
-class _CycleGAN:
+class CycleGANGame:
     """Pictures, discriminators, pools and losses of CycleGAN; a `phases.Game`.
 
     Discriminators and pools go by the name of the generator whose pictures they judge.

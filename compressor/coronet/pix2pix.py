@@ -69,7 +69,7 @@ def prune_pix2pix(
     if resume and (done := already_done(generator, output)):
         return done
     device = choose_device(options.device)
-    game = _Pix2Pix(generator, pairs, options, direction, seed, device)
+    game = Pix2PixGame(generator, pairs, options, direction, seed, device)
     search = options.search(game.epoch)
     supernet = Supernet(generator, budget, search, seed=seed, device=device)
     claim_folder(output, resume=resume)
@@ -86,7 +86,7 @@ def prune_pix2pix(
     return result
 
 
-class _Pix2Pix:
+class Pix2PixGame:
     """Pictures, discriminator and losses of Pix2Pix; a `phases.Game`."""
 
     def __init__(
