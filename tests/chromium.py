@@ -16,10 +16,18 @@ from typing import Any
 
 import numpy as np
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+]
 
 
 def find_chromium() -> str | None:
@@ -28,7 +36,7 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """One tab. Collects console messages, uncaught exceptions and every request that is not the page itself."""
+    """One tab. Collects console messages, uncaught exceptions and every request."""
 
     def __init__(self) -> None:
         program = find_chromium()

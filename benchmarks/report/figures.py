@@ -93,7 +93,7 @@ def layers(rows: Sequence[Layer]) -> Chart | None:
     if not rows:
         return None
     width, height = 1000 / len(rows), 300
-    up = axis(0, max(row.out_before for row in rows), 4)
+    up = axis(0, 1.05 * max(row.out_before for row in rows), 4)
     parts = [_OPEN.format(1000, height, f"Output channels of {len(rows)} layers before and after")]
     parts += [
         Markup('<line class="grid" x1="0" x2="1000" y1="{0:.1f}" y2="{0:.1f}"/>').format(height * (1 - share))
@@ -132,26 +132,26 @@ def latency_axis(summaries: Sequence[Summary]) -> Axis:
 
 def latency(samples: Sequence[float], summary: Summary, scale: Axis, label: str) -> Markup:
     """One series on the common scale: every sample a hairline, the middle half a bar, the median a line."""
-    parts = [_OPEN.format(1000, 20, label)]
+    parts = [_OPEN.format(1000, 28, label)]
     parts += [
-        Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="20"/>').format(1000 * share)
+        Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="28"/>').format(1000 * share)
         for share, _ in scale.ticks
     ]
     x25, x50, x75 = (1000 * scale.share(value) for value in (summary.p25, summary.median, summary.p75))
-    parts.append(Markup('<rect class="reach" x="0" y="8" width="{:.1f}" height="4"/>').format(x50))
+    parts.append(Markup('<rect class="reach" x="0" y="12" width="{:.1f}" height="4"/>').format(x50))
     parts += [
-        Markup('<line class="sample" x1="{0:.1f}" x2="{0:.1f}" y1="3" y2="17"/>').format(
+        Markup('<line class="sample" x1="{0:.1f}" x2="{0:.1f}" y1="7" y2="21"/>').format(
             1000 * scale.share(v)
         )
         for v in samples
         if v <= scale.high
     ]
     parts.append(
-        Markup('<rect class="half" x="{:.1f}" y="4" width="{:.1f}" height="12"/>').format(
+        Markup('<rect class="half" x="{:.1f}" y="8" width="{:.1f}" height="12"/>').format(
             x25, max(2.0, x75 - x25)
         )
     )
-    parts.append(Markup('<line class="middle" x1="{0:.1f}" x2="{0:.1f}" y1="1" y2="19"/></svg>').format(x50))
+    parts.append(Markup('<line class="middle" x1="{0:.1f}" x2="{0:.1f}" y1="4" y2="24"/></svg>').format(x50))
     return Markup("").join(parts)
 
 

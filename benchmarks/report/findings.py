@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from benchmarks.report import words
 from benchmarks.report.run_folder import RunFolder
 from benchmarks.samples import Series
 from benchmarks.statistics import Ratio, Summary, speed_up
@@ -57,11 +58,31 @@ class Row:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the verdict; `passed` is None where nothing can be said."""
+    """One line of the verdict.
+
+    Attributes:
+        passed: None where nothing can be said.
+        serious: whether a failure is the product's, not only the measurement's.
+    """
 
     name: str
     passed: bool | None
     text: str
+    serious: bool = True
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a file of lower precision gains over the same generator's FP32 file.
+
+    Attributes:
+        verdict: "faster", "slower" or "same" for all numbers of threads alike, else "mixed".
+        details: the ratios with their intervals, in words.
+    """
+
+    row: Row
+    verdict: str
+    details: str
 
 
 @dataclass(frozen=True)
@@ -181,7 +202,8 @@ def _timing(series: Series, everything: list[Series]) -> Timing:
 def _checks(run: RunFolder, rows: list[Row]) -> Iterable[Check]:
     if run.prune:
         met = run.prune.reached[run.prune.metric] <= run.prune.target
-        text = f"asked {run.prune.asked}, reached {run.prune.share:.2%} of the original's {run.prune.metric}"
+        metric = words.METRICS[run.prune.metric]
+        text = f"asked {run.prune.asked}, reached {words.percent(run.prune.share)} of the original's {metric}"
         yield Check("Budget", met, text)
     else:
         yield Check("Budget", None, "pruning has not run")
@@ -195,7 +217,10 @@ def _checks(run: RunFolder, rows: list[Row]) -> Iterable[Check]:
     if timings:
         shaky = sum(timing.summary.unstable is not None for timing in timings)
         yield Check(
-            "Stability", shaky == 0, f"{len(timings) - shaky} of {len(timings)} latency series are stable"
+            "Stability",
+            shaky == 0,
+            f"{len(timings) - shaky} of {len(timings)} latency series are stable",
+            serious=False,
         )
     else:
         yield Check("Stability", None, "nothing was measured")
@@ -212,22 +237,20 @@ def _checks(run: RunFolder, rows: list[Row]) -> Iterable[Check]:
         )
 
 
-def precision_remarks(findings: Findings) -> list[str]:
+def precision_remarks(findings: Findings) -> list[Remark]:
     """Plain words on what each lower precision gains here over FP32, for the judged generator."""
     remarks = []
     for row in findings.rows:
         if row.group != findings.subject or row.precision == "fp32":
             continue
-        parts = []
-        for timing in row.timings:
-            if timing.over_fp32 is None:
-                continue
-            gain = timing.over_fp32
-            span = f"{gain.value:.2f}× [{gain.low:.2f}, {gain.high:.2f}]"
-            word = {"faster": "faster than", "slower": "slower than", "same": "no faster than"}[gain.verdict]
-            doubt = ", unstable" if timing.unstable else ""
-            threads = timing.series.threads
-            parts.append(f"{word} FP32 with {threads} thread{'s' if threads > 1 else ''} ({span}{doubt})")
-        if parts:
-            remarks.append(f"{row.name}: {'; '.join(parts)}")
+        told = [(t, t.over_fp32) for t in row.timings if t.over_fp32 is not None]
+        if not told:
+            continue
+        verdicts = {ratio.verdict for _, ratio in told}
+        details = [
+            f"{words.times(ratio.value)} {words.interval(ratio)} with {words.threads(timing.series.threads)}"
+            + (", unstable" if timing.unstable else "")
+            for timing, ratio in told
+        ]
+        remarks.append(Remark(row, verdicts.pop() if len(verdicts) == 1 else "mixed", "; ".join(details)))
     return remarks

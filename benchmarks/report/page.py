@@ -80,6 +80,8 @@ def render(run: RunFolder) -> str:
         stability_rule=STABILITY_RULE,
         ratio_rule=RATIO_RULE,
         baseline=BASELINE,
+        # a run divides its pictures; one picture alone serves as both parts
+        held_out=bool(run.recipe and run.evaluation and len(run.evaluation.images) > 1),
         command=_command(run.environment),
         unstable=sum(t.summary.unstable is not None for row in findings.rows for t in row.timings),
         **_charts(run, findings),

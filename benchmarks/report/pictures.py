@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.report.run_folder import KINDS, Evaluation, Fidelity
 
-LIMIT = 4_000_000  # bytes of pictures in one page, before base64
+LIMIT = 3_000_000  # bytes of pictures in one page, before base64
 _MOST = 12
 _PREVIEWS = ((1024, 90), (640, 85), (400, 80), (256, 70))  # longest side, JPEG quality; the first that fits
 _THUMBNAIL = 112

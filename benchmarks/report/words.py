@@ -13,9 +13,10 @@ def significant(value: float, digits: int = 3) -> str:
     """A number with so many significant digits, without exponent between 0.001 and 1e6."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else "∞"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     if abs(value) < 1e-3:
-        return f"{value:.{digits - 1}e}"
+        return f"{mantissa}e{int(exponent)}"
+    places = digits - 1 - int(exponent)
     return f"{round(value, places):,.{max(0, places)}f}"
 
 
@@ -53,7 +54,9 @@ def decibel(value: float | None) -> str:
 
 def times(value: float | None) -> str:
     """A ratio: "2.41×"."""
-    return "unknown" if value is None else f"{significant(value)}×"
+    if value is None:
+        return "unknown"
+    return f"{value:.2f}×" if value < 9.995 else f"{significant(value)}×"
 
 
 def interval(ratio: Ratio) -> str:
