@@ -62,14 +62,12 @@ def run_command(
 
 def finished(result: Any) -> Answer:
     """The answer for a finished run."""
-    from benchmarks.report.summary import summary
-
     document = {
         "run": str(result.folder),
         "report": str(result.report),
         "stages": result.stages,
     }
-    return Answer(f"{summary(result.folder)}\n\n{result.report}", document, result.problem)
+    return Answer(str(result.report), document, result.problem)
 
 
 def _plan_text(planned: dict[str, Any], folder: Path) -> str:
