@@ -10,6 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from compressor.adversarial.initialise import initialise
 from compressor.errors import UsageError
 from compressor.generators import Generator
@@ -45,6 +48,13 @@ def fresh(
     spec.build()  # refuses arguments that do not fit
     image = MODULES[family].image_format(complete)
     spec = replace(spec, image=replace(image, size=size) if size else image)
-    module = initialise(spec.build(), seed)
     text = json.dumps([spec.as_json(), seed], sort_keys=True)
-    return Generator(spec, module, Path(family), hashlib.sha256(text.encode()).hexdigest())
+    return Generator(spec, anew(spec, seed), Path(family), hashlib.sha256(text.encode()).hexdigest())
+
+
+def anew(spec: GeneratorSpec, seed: int) -> nn.Module:
+    """The module of an architecture with fresh weights; what has no published start takes PyTorch's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = spec.build()
+    return initialise(module, seed)

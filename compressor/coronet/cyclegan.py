@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from compressor.adversarial.discriminator import PatchDiscriminator, check_size
+from compressor.adversarial.fresh import anew
 from compressor.adversarial.initialise import initialise
 from compressor.adversarial.losses import adversarial, discriminator_loss
 from compressor.adversarial.pool import ImagePool
@@ -87,6 +88,11 @@ def prune_cyclegan(
         found = [already_done(generator, output / name) for name, generator in generators.items()]
         if found[0] and found[1]:
             return CycleGANResult(found[0], found[1])
+    if options.scratch:
+        generators = {
+            name: replace(generator, module=anew(generator.spec, seed + index))
+            for index, (name, generator) in enumerate(generators.items())
+        }
     device = choose_device(options.device)
     game = CycleGANGame(generators, a, b, options, seed, device)
     search = options.search(game.epoch)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from compressor.adversarial.discriminator import PatchDiscriminator, check_size
+from compressor.adversarial.fresh import anew
 from compressor.adversarial.initialise import initialise
 from compressor.adversarial.losses import adversarial, discriminator_loss
 from compressor.budget import Budget
@@ -68,6 +70,8 @@ def prune_pix2pix(
         raise UsageError("Pix2Pix keeps the size of its pictures", got=f"scale {generator.spec.image.scale}")
     if resume and (done := already_done(generator, output)):
         return done
+    if options.scratch:
+        generator = replace(generator, module=anew(generator.spec, seed))
     device = choose_device(options.device)
     game = Pix2PixGame(generator, pairs, options, direction, seed, device)
     search = options.search(game.epoch)

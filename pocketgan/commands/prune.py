@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compressor.options import PruneOptions
+from compressor.errors import UsageError
 from pocketgan import options
-from pocketgan.options import Answer, command, from_settings, generator_options
+from pocketgan.options import Answer, command, generator_options
+from pocketgan.task_options import task_settings
 from pocketgan.texts import amount, table
 
 if TYPE_CHECKING:
+    from compressor.generators import Generator
     from pocketgan.recipe import GeneratorSource
 
 
@@ -26,7 +28,28 @@ if TYPE_CHECKING:
     help="What the result may cost: macs=50%, macs=2.5G, params=350k or bytes=1.8MB.",
 )
 @options.new_output
-@from_settings(PruneOptions)
+@task_settings
+@click.option(
+    "--partner-images",
+    type=options.FOLDER,
+    metavar="DIR",
+    help="For cyclegan: pictures of B. For pix2pix: what is wanted, by the same names; without it --images "
+    "holds pairs: A and B below it, NAME_real_A and NAME_real_B, or both side by side in one picture.",
+)
+@click.option(
+    "--partner",
+    type=options.FILE,
+    metavar="CHECKPOINT",
+    help="For cyclegan: the generator of the way back; with --scratch it may be left out.",
+)
+@click.option("--partner-budget", help="For cyclegan: what the way back may cost, if not the same.")
+@click.option(
+    "--direction",
+    type=click.Choice(["AtoB", "BtoA"]),
+    default="AtoB",
+    show_default=True,
+    help="For pix2pix: which picture of a pair is given and which is wanted.",
+)
 @options.seed
 @options.resume
 @generator_options
@@ -35,24 +58,64 @@ def prune_command(
     images: Path,
     budget: str,
     output: Path,
-    settings: PruneOptions,
+    task: str,
+    settings: Any,
+    partner_images: Path | None,
+    partner: Path | None,
+    partner_budget: str | None,
+    direction: str,
     seed: int,
     resume: bool,
     source: Callable[[Path], GeneratorSource],
 ) -> Answer:
-    """Prune the generator in CHECKPOINT to a budget with CoroNet, trained against its own pictures.
+    """Prune the generator in CHECKPOINT to a budget with CoroNet while it is trained.
 
     OUT becomes a model folder that the other commands read, with prune.json: what was asked and reached,
-    and the width of every layer before and after.
+    and the width of every layer before and after. --task cyclegan makes two: OUT/A_to_B and OUT/B_to_A.
+    With --scratch, CHECKPOINT may also be the name of a family (unet, resnet), its --argument and --size.
     """
     from compressor.budget import Budget
-    from compressor.coronet.prune import prune
-    from compressor.data.images import list_images
 
     limit = Budget.parse(budget)
-    generator = source(checkpoint).load()
-    result = prune(generator, list_images(images), limit, output, settings, seed=seed, resume=resume)
-    return Answer(_text(result.document, output), {"folder": str(output), **result.document})
+    scratch = getattr(settings, "scratch", False)
+    generator = _generator(source(checkpoint), scratch, seed)
+    told: dict[str, Any] = {"seed": seed, "resume": resume}
+    if task == "pix2pix":
+        from compressor.coronet.pix2pix import prune_pix2pix
+        from compressor.data.pairs import find_pairs
+
+        pairs = find_pairs(images, partner_images)
+        results = [prune_pix2pix(generator, pairs, limit, output, settings, direction=direction, **told)]
+    elif task == "cyclegan":
+        from compressor.coronet.cyclegan import prune_cyclegan
+        from compressor.data.images import list_images
+
+        if partner_images is None:
+            raise UsageError("CycleGAN needs a second set of pictures", fix="--partner-images DIR")
+        if partner is None and not scratch:
+            raise UsageError("CycleGAN needs the generator of the way back", fix="--partner CHECKPOINT")
+        back = _generator(source(partner or checkpoint), scratch, seed + 1)
+        back_limit = Budget.parse(partner_budget) if partner_budget else None
+        sets = list_images(images), list_images(partner_images)
+        both = prune_cyclegan(generator, back, *sets, limit, output, settings, budget_back=back_limit, **told)
+        results = [both.forth, both.back]
+    else:
+        from compressor.coronet.prune import prune
+        from compressor.data.images import list_images
+
+        results = [prune(generator, list_images(images), limit, output, settings, **told)]
+    text = "\n\n".join(_text(result.document, result.folder) for result in results)
+    documents = [{"folder": str(result.folder), **result.document} for result in results]
+    return Answer(text, documents[0] if len(documents) == 1 else {"generators": documents})
+
+
+def _generator(source: GeneratorSource, scratch: bool, seed: int) -> Generator:
+    """The generator of a checkpoint, or a fresh one of a family that was named."""
+    if scratch and not source.checkpoint.exists():
+        from compressor.adversarial.fresh import fresh
+
+        return fresh(str(source.checkpoint), source.arguments, seed=seed, size=source.size)
+    return source.load()
 
 
 def _text(document: dict[str, Any], output: Path) -> str:
