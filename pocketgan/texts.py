@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -14,13 +15,14 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
 
 
 def amount(number: int, metric: str = "macs") -> str:
-    """A cost in the unit people use: 2.51 G, 356.9 k, 1.43 MB."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size:
-            return f"{number / size:.4g} {unit}{'B' if metric == 'bytes' else ''}"
-    return f"{number} {'B' if metric == 'bytes' else ''}".strip()
+    """A cost in the unit people use: 2.51 G, 357 k, 1.43 MB."""
+    from benchmarks.report import words
+
+    return words.size(number) if metric == "bytes" else words.scaled(number)
 
 
 def decibels(value: float | None) -> str:
     """A PSNR; None, as JSON has it, is infinite: the pictures are equal."""
-    return "equal" if value is None else f"{value:.2f} dB"
+    from benchmarks.report import words
+
+    return words.decibel(math.inf if value is None else value)

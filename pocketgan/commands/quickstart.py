@@ -31,7 +31,7 @@ def quickstart_command(line: list[str], output: Path, resume: bool) -> Answer:
     change and run.
     """
     from pocketgan.pipeline import run
-    from pocketgan.quickstart import prepare
+    from pocketgan.quickstart.prepare import prepare
     from pocketgan.recipe import read_recipe
 
     recipe = read_recipe(prepare(output, resume=resume))

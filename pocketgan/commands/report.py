@@ -17,6 +17,7 @@ def report_command(run: Path) -> Answer:
     Stages that have not run are shown as missing.
     """
     from benchmarks.report.page import report
+    from benchmarks.report.summary import summary, summary_json
 
     page = report(run)
-    return Answer(str(page), {"report": str(page)})
+    return Answer(f"{summary(run)}\n\n{page}", {**summary_json(run), "report": str(page)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
@@ -12,6 +12,9 @@ import yaml
 from pocketgan import options
 from pocketgan.options import Answer, command
 from pocketgan.texts import amount
+
+if TYPE_CHECKING:
+    from pocketgan.pipeline import RunResult
 
 
 @command("run")
@@ -60,14 +63,12 @@ def run_command(
     return finished(run(wanted, folder, resume=resume, command=line))
 
 
-def finished(result: Any) -> Answer:
+def finished(result: RunResult) -> Answer:
     """The answer for a finished run."""
-    document = {
-        "run": str(result.folder),
-        "report": str(result.report),
-        "stages": result.stages,
-    }
-    return Answer(str(result.report), document, result.problem)
+    from benchmarks.report.summary import summary, summary_json
+
+    document = {**summary_json(result.folder), "report": str(result.report), "stages": result.stages}
+    return Answer(f"{summary(result.folder)}\n\n{result.report}", document, result.problem)
 
 
 def _plan_text(planned: dict[str, Any], folder: Path) -> str:
