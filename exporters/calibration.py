@@ -1,4 +1,4 @@
-"""Ranges of activations for INT8, gathered from a stream of tensors: nothing is kept but figures.
+"""Ranges of activations for INT8, gathered from a stream of values: nothing is kept but figures.
 
 One pass serves every method. Each tensor's range is known as its extremes, as the mean of each
 picture's extremes, and as a histogram whose bins double in width whenever a value falls outside.
@@ -85,13 +85,3 @@ class TensorRange:
             errors.append(float(self.histogram @ (clipped**2)) + rounding * float(self.histogram.sum()))
         best = _SHRINK[int(np.argmin(errors))]
         return self.low * best, self.high * best
-
-
-class Ranges(dict[str, TensorRange]):
-    """The ranges of many tensors by name."""
-
-    def update_tensor(self, name: str, values: np.ndarray) -> None:
-        self.setdefault(name, TensorRange()).update(values)
-
-    def bounds(self, method: Method) -> dict[str, tuple[float, float]]:
-        return {name: tensor.bounds(method) for name, tensor in self.items()}

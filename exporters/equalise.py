@@ -95,20 +95,18 @@ def _divisor(reach: torch.Tensor) -> torch.Tensor:
 def _scale(
     graph: fx.GraphModule, convolution: fx.Node, norm: fx.Node, divisor: torch.Tensor, variance: torch.Tensor
 ) -> None:
-    weight_node: fx.Node = convolution.args[1]  # type: ignore[assignment]
-    weight = g.constant(graph, weight_node)
+    weight = g.constant(graph, convolution.args[1])  # type: ignore[arg-type]
     assert weight is not None
     shape = (1, -1, 1, 1) if _transposed(convolution) else (-1, 1, 1, 1)
-    name = str(weight_node.target).replace(".", "_")
-    arguments = list(convolution.args)
-    arguments[1] = g.set_constant(graph, convolution, f"{name}_equalised", weight / divisor.reshape(shape))
-    if len(arguments) > 2:
-        arguments[2] = None  # the norm subtracts the mean, and the bias with it
-    convolution.args = tuple(arguments)
-    convolution.kwargs = {key: value for key, value in convolution.kwargs.items() if key != "bias"}
+    # Without bias: the norm subtracts the mean, and the bias with it.
+    g.set_weight(graph, convolution, weight / divisor.reshape(shape), None)
 
     eps = float(norm.args[7])  # type: ignore[arg-type]
     made_up = torch.sqrt((variance + eps * divisor.square()) / (variance + eps))
     old = g.constant(graph, norm.args[1])  # type: ignore[arg-type]
     new = made_up if old is None else old * made_up
-    norm.args = (norm.args[0], g.set_constant(graph, norm, f"{name}_norm", new), *norm.args[2:])
+    norm.args = (
+        norm.args[0],
+        g.add_constant(graph, norm, f"{g.layer_name(convolution)}_norm", new),
+        *norm.args[2:],
+    )

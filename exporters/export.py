@@ -41,6 +41,7 @@ def export(
     resume: bool = False,
     images_held_out: Sequence[Path] | None = None,
     thresholds: dict[str, float] | None = None,
+    int8_goal: float = 40.0,
 ) -> ExportResult:
     """Write a generator as ONNX and TFLite files of several precisions, and compare each with PyTorch.
 
@@ -57,6 +58,8 @@ def export(
         images_held_out: pictures to compare on; by default `images`.
         thresholds: PSNR in dB that the worst picture of a file must reach, by precision, where it
             should differ from `exporters.parity.THRESHOLDS`.
+        int8_goal: mean PSNR in dB on calibration pictures that INT8 aims at: as few layers as reach
+            it stay float, and at most half of the arithmetic. Aimed at, not demanded.
 
     Raises:
         UsageError: an argument is not one of those allowed, or the size does not fit the network.
@@ -70,8 +73,8 @@ def export(
     claim_folder(output, resume=resume)
     shape = size or generator.spec.image.size
     calibrate, compare = _spread(images, calibration), _spread(images_held_out or images, parity_images)
-    job = Job(generator, shape, calibrate, compare)
-    result = _described(generator, output, shape, calibrate, compare, limits)
+    job = Job(generator, shape, calibrate, compare, int8_goal)
+    result = _described(generator, output, shape, calibrate, compare, limits, int8_goal)
     kept = {file.file: file for file in _finished(result)} if resume else {}
 
     wanted = [(kind, precision) for kind in FORMATS for precision in PRECISIONS]
@@ -166,6 +169,7 @@ def _described(
     calibrate: Sequence[Path],
     compare: Sequence[Path],
     limits: dict[str, float],
+    int8_goal: float,
 ) -> ExportResult:
     """The result before any file is made: what is exported, and what decides the files' content."""
     image = generator.spec.image
@@ -188,6 +192,7 @@ def _described(
             "parity": _digest(compare),
             "parity_images": len(compare),
             "thresholds_psnr": limits,
+            "int8_goal_psnr": int8_goal,
         },
         versions=versions(),
         files=(),

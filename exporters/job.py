@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from compressor.generators import Generator
 
+_HALF_FROM = 4096  # float weights of so many numbers or more are stored as float16 in an INT8 file
 _EQUAL_ENOUGH = 60.0  # dB between the equalised network and the original, both in float
 
 
@@ -54,13 +55,20 @@ class Job:
         size: input (height, width).
         calibrate: pictures that INT8 ranges are measured on; read one at a time, as often as needed.
         compare: pictures that files are compared on.
+        int8_goal: mean PSNR in dB on calibration pictures that INT8 is planned for.
     """
 
     def __init__(
-        self, generator: Generator, size: tuple[int, int], calibrate: Sequence[Path], compare: Sequence[Path]
+        self,
+        generator: Generator,
+        size: tuple[int, int],
+        calibrate: Sequence[Path],
+        compare: Sequence[Path],
+        int8_goal: float,
     ):
         self.generator, self.size = generator, size
         self.calibrate, self.compare = calibrate, compare
+        self.int8_goal = int8_goal
         self.output_range = generator.spec.image.output_range
 
     def make(self, kind: str, precision: str, threshold: float) -> Made:
@@ -191,17 +199,10 @@ class Job:
 
         graph, notes = self.equalised
         model = target.convert(copy.deepcopy(graph), self.example)
-        chosen, kept = quantise_onnx.convolutions(model)
-        ranges = quantise_onnx.measure(model, chosen, self.inputs(self.calibrate))
-
-        def quantised(bounds: int8.Bounds) -> Made:
-            return self._onnx(
-                quantise_onnx.quantise(model, chosen, bounds),
-                "int8-static",
-                float_layers=tuple(quantise_onnx.layer_names(model, kept)),
-            )
-
-        return self._best(quantised, ranges, notes)
+        quantised, found = quantise_onnx.quantise(model, self.plan.bounds)
+        return self._onnx(
+            target.store_half(quantised, at_least=_HALF_FROM), "int8-static", **self._planned(found, notes)
+        )
 
     # TFLite
 
@@ -233,18 +234,23 @@ class Job:
         graph = copy.deepcopy(graph)
         rewrite_for("litert", graph)
         model = target.convert(graph, self.example)
-        chosen, kept = quantise_tflite.convolutions(model)
-        ranges = quantise_tflite.measure(model, chosen, self.inputs(self.calibrate))
+        content, found = quantise_tflite.quantise(model, self.plan.bounds)
+        return self._tflite(content, "int8-static", **self._planned(found, notes))
 
-        def quantised(bounds: int8.Bounds) -> Made:
-            content = quantise_tflite.quantise(model, chosen, kept, bounds)
-            return self._tflite(content, "int8-static", float_layers=tuple(kept))
+    @cached_property
+    def plan(self) -> int8.Plan:
+        """What INT8 files quantise, and how."""
+        judged = list(self._reference(self.calibrate[:4]))
+        return int8.plan(
+            self.equalised[0], self.inputs(self.calibrate), judged, self.output_range, self.int8_goal
+        )
 
-        return self._best(quantised, ranges, notes)
-
-    def _best(self, quantised, ranges, notes: tuple[str, ...]) -> Made:
-        pictures = list(self._reference(self.calibrate[: int8.JUDGED]))
-        return int8.best(quantised, ranges, pictures, self.output_range, notes)
+    def _planned(self, found: set[str], notes: tuple[str, ...]) -> dict[str, Any]:
+        """What to say of an INT8 file: layers that lost their name in conversion stayed float too."""
+        lost = tuple(name for name in self.plan.bounds if name not in found)
+        if lost:
+            notes += (f"{len(lost)} layers stayed float, since they could not be told apart in the file",)
+        return {"float_layers": (*self.plan.kept, *lost), "notes": (*notes, *self.plan.notes)}
 
     def _metadata(self, kind: str) -> dict[str, str]:
         """What a file says of itself."""

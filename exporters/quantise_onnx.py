@@ -1,158 +1,95 @@
 """Static INT8 for onnxruntime: convolutions between QuantizeLinear and DequantizeLinear (QDQ).
 
-Activations are uint8 with one scale a tensor, weights int8 with one a channel, biases int32. Only
-convolutions are quantised: onnxruntime has no integer kernels for transposed convolutions, instance
-norms or PReLU. The first and last convolutions stay float, which costs little time and keeps most of
-the picture.
+Activations are uint8 with one scale a tensor, weights int8 with one a channel, biases int32; which
+convolutions, and over what bounds, is the plan's affair (`exporters.int8`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporters.calibration import Ranges
-from exporters.onnx import INPUT, OUTPUT
+from exporters.onnx import OUTPUT
 
 if TYPE_CHECKING:
     import onnx
 
+    from exporters.simulate import Bounds
+
 _BIAS_LIMIT = float(2**31 - 1) / 2  # int32 biases keep a bit of headroom for the accumulator
 
 
-def convolutions(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
-    """Names of the convolutions to quantise, and of those kept float.
-
-    Kept float: the first (no convolution before it), the last (none after it) and those that see a
-    single pixel (channel attention). Where that is all there are, all are quantised.
-    """
-    readers, makers = _readers(model), _makers(model)
-    constants = {constant.name for constant in model.graph.initializer}
-    everything = [n for n in model.graph.node if n.op_type == "Conv" and n.input[1] in constants]
-    sizes = _spatial_sizes(model)
-    chosen = [
-        node
-        for node in everything
-        if _reaches(node, lambda n: [makers[i] for i in n.input if i in makers])
-        and _reaches(node, lambda n: [r for o in n.output for r in readers.get(o, [])])
-        and sizes.get(node.output[0], 2) > 1
-    ]
-    chosen = chosen or everything
-    names = {node.name for node in chosen}
-    kept = [n.name for n in model.graph.node if _is_convolution(n) and n.name not in names]
-    return [node.name for node in chosen], kept
-
-
-def measure(model: onnx.ModelProto, names: Iterable[str], pictures: Iterable[np.ndarray]) -> Ranges:
-    """The ranges of all tensors that quantising these convolutions would round.
+def quantise(model: onnx.ModelProto, bounds: Mapping[str, Bounds]) -> tuple[onnx.ModelProto, set[str]]:
+    """A copy of the model in which the named layers run on integers, and the names that were found.
 
     Args:
-        model: in float.
-        names: of convolutions.
-        pictures: inputs (1, C, H, W); one is held at a time.
-    """
-    from onnx import helper
-
-    from exporters.runtime import onnx_session
-
-    tensors = sorted({tensor for node in _named(model, names) for tensor in _rounded(model, node)})
-    watched = copy.deepcopy(model)
-    watched.graph.output.extend(helper.make_empty_tensor_value_info(t) for t in tensors if t != INPUT)
-    session, ranges = onnx_session(watched.SerializeToString()), Ranges()
-    asked = [tensor for tensor in tensors if tensor != INPUT]
-    for picture in pictures:
-        if INPUT in tensors:
-            ranges.update_tensor(INPUT, picture)
-        for name, values in zip(asked, session.run(asked, {INPUT: picture}), strict=True):
-            ranges.update_tensor(name, values)
-    return ranges
-
-
-def quantise(
-    model: onnx.ModelProto, names: Iterable[str], bounds: Mapping[str, tuple[float, float]]
-) -> onnx.ModelProto:
-    """A copy of the model in which the named convolutions run on integers.
-
-    Args:
-        model: in float.
-        names: the convolutions.
-        bounds: (low, high) of each tensor that `measure` reported.
+        model: in float, its weights named after their modules: "model.1.weight".
+        bounds: by layer, "model.1".
     """
     work = copy.deepcopy(model)
-    editor = _Editor(work, bounds)
-    chosen = {node.name for node in _named(work, names)}
-    after = {_result(work, node): node for node in _named(work, names)}
+    constants = {constant.name for constant in work.graph.initializer}
+    chosen = {
+        node.name: bounds[layer]
+        for node in work.graph.node
+        if node.op_type == "Conv"
+        and node.input[1] in constants
+        and (layer := node.input[1].removesuffix(".weight")) in bounds
+    }
+    found = {n.input[1].removesuffix(".weight") for n in work.graph.node if n.name in chosen}
+    after = {_result(work, n): chosen[n.name].output for n in work.graph.node if n.name in chosen}
+    editor = _Editor(work)
     for node in list(work.graph.node):
         if node.name in chosen:
-            editor.quantise_convolution(node)
+            editor.quantise_convolution(node, chosen[node.name].input)
         editor.nodes.append(node)
         for tensor in list(node.output):
-            if tensor in after:
-                editor.round_result(node, tensor)
+            if tensor in after and tensor != OUTPUT:
+                editor.round_result(node, tensor, after[tensor])
     del work.graph.node[:]
     work.graph.node.extend(editor.nodes)
     _drop_unused_constants(work)
-    return work
-
-
-def layer_names(model: onnx.ModelProto, names: Iterable[str]) -> list[str]:
-    """The modules that convolutions of these node names came from, told by their weights' names."""
-    return [
-        node.input[1].removesuffix("_equalised").removesuffix("_weight").removesuffix(".weight")
-        for node in _named(model, names)
-    ]
+    return work, found
 
 
 class _Editor:
     """Rewrites nodes one by one into `nodes`, adding constants to the model as it goes."""
 
-    def __init__(self, model: onnx.ModelProto, bounds: Mapping[str, tuple[float, float]]):
+    def __init__(self, model: onnx.ModelProto):
         from onnx import numpy_helper
 
-        self.model, self.bounds = model, bounds
+        self.model = model
         self.nodes: list[onnx.NodeProto] = []
         self.constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
-        self.rounded: dict[str, str] = {}  # tensor -> its dequantised form
+        self.rounded: dict[str, tuple[str, float]] = {}  # tensor -> its dequantised form and scale
 
-    def quantise_convolution(self, node: onnx.NodeProto) -> None:
+    def quantise_convolution(self, node: onnx.NodeProto, bounds: tuple[float, float]) -> None:
         entry = node.input[0]
-        scale, _ = _uint8(*self.bounds[entry])
+        if entry not in self.rounded:
+            self.round(entry, entry, f"{entry}_dequantised", bounds)
+        node.input[0], scale = self.rounded[entry]
         weight = self.constants[node.input[1]]
         bias = self.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else None
         scales = _weight_scales(weight, bias, scale)
-        node.input[0] = self.round_entry(entry)
-        node.input[1] = self.stored(
-            f"{node.name}_weight",
-            np.clip(np.rint(weight / scales[:, None, None, None]), -127, 127),
-            np.int8,
-            scales,
-        )
+        levels = np.clip(np.rint(weight / scales[:, None, None, None]), -127, 127)
+        node.input[1] = self.stored(f"{node.name}_weight", levels, np.int8, scales)
         if bias is not None:
-            node.input[2] = self.stored(
-                f"{node.name}_bias", np.rint(bias / (scales * scale)), np.int32, scales * scale
-            )
+            levels = np.rint(bias / (scales * scale))
+            node.input[2] = self.stored(f"{node.name}_bias", levels, np.int32, scales * scale)
 
-    def round_entry(self, tensor: str) -> str:
-        if tensor not in self.rounded:
-            self.round(tensor, tensor, f"{tensor}_dequantised")
-        return self.rounded[tensor]
-
-    def round_result(self, node: onnx.NodeProto, tensor: str) -> None:
+    def round_result(self, node: onnx.NodeProto, tensor: str, bounds: tuple[float, float]) -> None:
         """Round what a convolution gives, under its own name, so that all readers see it rounded."""
-        if tensor == OUTPUT:
-            return
         for index, name in enumerate(node.output):
             if name == tensor:
                 node.output[index] = f"{tensor}_raw"
-        self.round(f"{tensor}_raw", tensor, tensor)
+        self.round(f"{tensor}_raw", tensor, tensor, bounds)
 
-    def round(self, source: str, tensor: str, result: str) -> None:
+    def round(self, source: str, tensor: str, result: str, bounds: tuple[float, float]) -> None:
         from onnx import helper
 
-        scale, zero = _uint8(*self.bounds[tensor])
+        scale, zero = _uint8(*bounds)
         scale_name = self.add(f"{tensor}_scale", np.float32(scale))
         zero_name = self.add(f"{tensor}_zero", np.uint8(zero))
         level = f"{tensor}_quantised"
@@ -160,7 +97,7 @@ class _Editor:
             helper.make_node("QuantizeLinear", [source, scale_name, zero_name], [level], f"{tensor}_Q"),
             helper.make_node("DequantizeLinear", [level, scale_name, zero_name], [result], f"{tensor}_DQ"),
         ]
-        self.rounded[tensor] = result
+        self.rounded[tensor] = (result, scale)
 
     def stored(self, name: str, levels: np.ndarray, kind: type, scales: np.ndarray) -> str:
         """Store integer levels with a scale for each of axis 0, and widen them by a DequantizeLinear."""
@@ -197,61 +134,10 @@ def _weight_scales(weight: np.ndarray, bias: np.ndarray | None, entry_scale: flo
 
 def _result(model: onnx.ModelProto, node: onnx.NodeProto) -> str:
     """The tensor to round after a convolution: past a ReLU that alone reads it, which then costs nothing."""
-    readers = _readers(model).get(node.output[0], [])
+    readers = [other for other in model.graph.node if node.output[0] in other.input]
     if len(readers) == 1 and readers[0].op_type == "Relu":
         return readers[0].output[0]
     return node.output[0]
-
-
-def _rounded(model: onnx.ModelProto, node: onnx.NodeProto) -> list[str]:
-    return [node.input[0], _result(model, node)]
-
-
-def _named(model: onnx.ModelProto, names: Iterable[str]) -> list[onnx.NodeProto]:
-    wanted = set(names)
-    return [node for node in model.graph.node if node.name in wanted]
-
-
-def _is_convolution(node: onnx.NodeProto) -> bool:
-    return node.op_type in ("Conv", "ConvTranspose")
-
-
-def _readers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for tensor in node.input:
-            readers.setdefault(tensor, []).append(node)
-    return readers
-
-
-def _makers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    return {tensor: node for node in model.graph.node for tensor in node.output}
-
-
-def _reaches(node: onnx.NodeProto, neighbours) -> bool:
-    """Whether another convolution lies in the direction that `neighbours` walks."""
-    seen: set[str] = set()
-    ahead = neighbours(node)
-    while ahead:
-        other = ahead.pop()
-        if _is_convolution(other):
-            return True
-        if other.name not in seen:
-            seen.add(other.name)
-            ahead += neighbours(other)
-    return False
-
-
-def _spatial_sizes(model: onnx.ModelProto) -> dict[str, int]:
-    """Height times width of every four-dimensional tensor."""
-    import onnx
-
-    sizes = {}
-    for value in onnx.shape_inference.infer_shapes(model).graph.value_info:
-        sides = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        if len(sides) == 4 and all(sides):
-            sizes[value.name] = sides[2] * sides[3]
-    return sizes
 
 
 def _drop_unused_constants(model: onnx.ModelProto) -> None:

@@ -1,22 +1,22 @@
 """FP16 weights and static INT8 for TFLite, by ai-edge-quantizer with our own statistics.
 
 Its own calibration is a moving average that depends on the order of the pictures; ours is handed
-over ready. Convolutions alone run on integers, with the first, the last and the transposed ones
-left in float: quantised norms leave the delegate, and those three cost most of the picture.
+over ready (`exporters.int8`). Convolutions alone run on integers: quantised norms leave the delegate.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from exporters import tflite
-from exporters.calibration import Ranges
 from exporters.chatter import kept_quiet
-from exporters.runtime import tflite_interpreter
+
+if TYPE_CHECKING:
+    from exporters.simulate import Bounds
 
 _HALF_FROM = 4096  # float layers of so many weights or more are stored as float16 in an INT8 file
 
@@ -27,74 +27,32 @@ def half_weights(model: bytes) -> bytes:
     return _quantised(model, recipe, None, "storing half weights")
 
 
-def convolutions(model: bytes) -> tuple[list[str], list[str]]:
-    """Names of the convolutions to quantise, and of those kept float.
+def quantise(model: bytes, bounds: Mapping[str, Bounds]) -> tuple[bytes, set[str]]:
+    """The model with the named layers in int8, and the names that were found.
 
-    Kept float: transposed ones, the first (no convolution before it), the last (none after it) and
-    those that see a single pixel. Where that is all there are, all but transposed ones are quantised.
-    """
-    tree = tflite.read(model)
-    graph = tree.subgraphs[0]
-    kinds = [tflite.operation(tree, operator) for operator in graph.operators]
-    makers = {int(out): index for index, op in enumerate(graph.operators) for out in op.outputs}
-    after_one: set[int] = set()  # operators with a convolution somewhere before them
-    before_one: set[int] = set()
-    order = range(len(kinds))  # a TFLite file lists operators in the order they run
-    for index in order:
-        entries = [makers[int(i)] for i in graph.operators[index].inputs if int(i) in makers]
-        if any(e in after_one or kinds[e] in tflite.CONVOLUTIONS for e in entries):
-            after_one.add(index)
-    for index in reversed(order):
-        if index in before_one or kinds[index] in tflite.CONVOLUTIONS:
-            before_one |= {makers[int(i)] for i in graph.operators[index].inputs if int(i) in makers}
-
-    everything = [i for i in order if kinds[i] in ("CONV_2D", "DEPTHWISE_CONV_2D")]
-    chosen = [
-        i
-        for i in everything
-        if i in after_one and i in before_one and not _one_pixel(graph, graph.operators[i])
-    ] or everything
-    transposed = [i for i in order if kinds[i] == "TRANSPOSE_CONV"]
-
-    def names(operators: Iterable[int]) -> list[str]:
-        return [graph.tensors[int(graph.operators[i].outputs[0])].name.decode() for i in operators]
-
-    return names(chosen), names(sorted({*everything, *transposed} - {*chosen}))
-
-
-def measure(model: bytes, names: Iterable[str], pictures: Iterable[np.ndarray]) -> Ranges:
-    """The ranges of all tensors that quantising these convolutions would round.
+    Large convolutions that stay float keep their weights as float16, which changes the picture less
+    than anything in the others.
 
     Args:
-        model: in float.
-        names: of convolutions.
-        pictures: inputs (1, C, H, W); one is held at a time.
-    """
-    tensors = _rounded(model, names)
-    interpreter = tflite_interpreter(model, keep_tensors=True)
-    entry = interpreter.get_input_details()[0]["index"]
-    ranges = Ranges()
-    for picture in pictures:
-        interpreter.set_tensor(entry, np.ascontiguousarray(np.moveaxis(picture, 1, 3)))
-        interpreter.invoke()
-        for name, index in tensors.items():
-            ranges.update_tensor(name, interpreter.get_tensor(index))
-    return ranges
-
-
-def quantise(
-    model: bytes, names: Iterable[str], kept: Iterable[str], bounds: Mapping[str, tuple[float, float]]
-) -> bytes:
-    """The model with the named convolutions in int8; large float ones keep their weights as float16.
-
-    Args:
-        model: in float.
-        names: the convolutions to quantise.
-        kept: those to leave in float.
-        bounds: (low, high) of each tensor that `measure` reported.
+        model: in float, its convolutions' results named after their modules.
+        bounds: by layer.
     """
     tree = tflite.read(model)
-    shapes = {tensor.name.decode(): list(tensor.shape) for tensor in tree.subgraphs[0].tensors}
+    tensors = tree.subgraphs[0].tensors
+    statistics: dict[str, dict[str, np.ndarray]] = {}
+    found, large = set(), []
+    for operator in tree.subgraphs[0].operators:
+        kind = tflite.operation(tree, operator)
+        if kind not in tflite.CONVOLUTIONS:
+            continue
+        result, entry = int(operator.outputs[0]), int(operator.inputs[tflite.picture_input(kind)])
+        name = tensors[result].name.decode()
+        if name in bounds and kind != "TRANSPOSE_CONV":
+            found.add(name)
+            for index, span in ((entry, bounds[name].input), (result, bounds[name].output)):
+                statistics[tensors[index].name.decode()] = _statistics(tensors[index], span)
+        elif np.prod(tensors[int(operator.inputs[tflite.WEIGHT])].shape) >= _HALF_FROM:
+            large.append(name)
     static = {
         "op_config": {
             "activation_tensor_config": _tensor(8, symmetric=False, granularity="TENSORWISE"),
@@ -105,20 +63,12 @@ def quantise(
         },
         "algorithm_key": "min_max_uniform_quantize",
     }
-    scope = _exactly(names)
-    recipe = [{"regex": scope, "operation": kind} | static for kind in ("CONV_2D", "DEPTHWISE_CONV_2D")]
-    large = [name for name in kept if np.prod(shapes.get(f"{name}.weight", [0])) >= _HALF_FROM]
-    if large:
-        kinds = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE")
-        recipe += [_casting(_exactly(large), kind) for kind in kinds]
-    statistics = {
-        name: {
-            "min": np.full([1] * len(shapes[name]), low, np.float32),
-            "max": np.full([1] * len(shapes[name]), high, np.float32),
-        }
-        for name, (low, high) in bounds.items()
-    }
-    return _quantised(model, recipe, statistics, "quantising to INT8")
+    recipe = [
+        {"regex": _exactly(found), "operation": kind} | static for kind in ("CONV_2D", "DEPTHWISE_CONV_2D")
+    ]
+    kinds = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE")
+    recipe += [_casting(_exactly(large), kind) for kind in kinds if large]
+    return _quantised(model, recipe, statistics, "quantising to INT8"), found
 
 
 def _quantised(model: bytes, recipe: list[dict[str, Any]], statistics: Any, what: str) -> bytes:
@@ -162,19 +112,7 @@ def _exactly(names: Iterable[str]) -> str:
     return "^(" + "|".join(re.escape(name) for name in names) + ");?$"
 
 
-def _one_pixel(graph: Any, operator: Any) -> bool:
-    shape = graph.tensors[int(operator.outputs[0])].shape
-    return int(shape[1]) * int(shape[2]) == 1
-
-
-def _rounded(model: bytes, names: Iterable[str]) -> dict[str, int]:
-    """The tensors before and after each of these convolutions, with their indices."""
-    tree, wanted, found = tflite.read(model), set(names), {}
-    tensors = tree.subgraphs[0].tensors
-    for operator in tree.subgraphs[0].operators:
-        kind = tflite.operation(tree, operator)
-        result = int(operator.outputs[0])
-        if kind in tflite.CONVOLUTIONS and tensors[result].name.decode() in wanted:
-            for index in (int(operator.inputs[tflite.picture_input(kind)]), result):
-                found[tensors[index].name.decode()] = index
-    return found
+def _statistics(tensor: Any, span: tuple[float, float]) -> dict[str, np.ndarray]:
+    """Bounds in the form of the quantizer's own calibration results."""
+    ones = [1] * len(tensor.shape)
+    return {"min": np.full(ones, span[0], np.float32), "max": np.full(ones, span[1], np.float32)}

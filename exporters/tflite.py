@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import fx
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
+WEIGHT = 1  # the position of a convolution's weight among its inputs
 
 
 def convert(graph: fx.GraphModule, example: torch.Tensor) -> bytes:
@@ -51,12 +52,6 @@ def operation(tree: Any, operator: Any) -> str:
     from ai_edge_litert.tools import flatbuffer_utils
 
     return str(flatbuffer_utils.opcode_to_name(tree, operator.opcodeIndex))
-
-
-def weight_input(kind: str) -> int:
-    """The position of a convolution's weight among its inputs; it is 1 for all three kinds."""
-    assert kind in CONVOLUTIONS
-    return 1
 
 
 def picture_input(kind: str) -> int:
@@ -103,13 +98,13 @@ def _named(model: bytes, graph: fx.GraphModule) -> bytes:
         kind = operation(tree, operator)
         name = kind.lower()
         if kind in CONVOLUTIONS:
-            index = int(operator.inputs[weight_input(kind)])
+            index = int(operator.inputs[WEIGHT])
             values = constant(tree, index)
             name = (None if values is None else _owner(values, kind, weights)) or name
         taken[name] += 1
         unique = name if taken[name] == 1 else f"{name}_{taken[name]}"
         if kind in CONVOLUTIONS:
-            _rename(tensors, operator.inputs[weight_input(kind)], f"{unique}.weight", boundary)
+            _rename(tensors, operator.inputs[WEIGHT], f"{unique}.weight", boundary)
         for output in operator.outputs:
             _rename(tensors, output, unique, boundary)
     seen: Counter[str] = Counter()
@@ -131,7 +126,7 @@ def _weights(graph: fx.GraphModule) -> list[tuple[str, np.ndarray]]:
     """Every convolution weight of the graph with its module's name."""
     named = [*graph.named_parameters(), *graph.named_buffers()]
     return [
-        (name.removesuffix("_equalised").removesuffix("_weight").removesuffix(".weight"), value.numpy())
+        (name.removesuffix(".weight"), value.numpy())
         for name, value in ((name, value.detach()) for name, value in named)
         if value.ndim == 4 and value.numel()
     ]

@@ -17,6 +17,7 @@ def rewrite_for(target: Target, graph: fx.GraphModule) -> dict[str, int]:
     resizing and every transposed convolution, so it keeps them; LiteRT does not.
     """
     from exporters.rewrite import (
+        batch_norm,
         batch_statistics,
         instance_norm,
         nearest_upsampling,
@@ -26,7 +27,7 @@ def rewrite_for(target: Target, graph: fx.GraphModule) -> dict[str, int]:
     )
 
     # Batch statistics first: they become instance norms, which LiteRT then gets written out.
-    passes = {"batch_statistics": batch_statistics.rewrite}
+    passes = {"batch_statistics": batch_statistics.rewrite, "batch_norm": batch_norm.rewrite}
     if target == "litert":
         passes |= {
             "instance_norm": instance_norm.rewrite,
