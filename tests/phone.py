@@ -105,7 +105,7 @@ class Phone:
         programs.mkdir()
         state = self.folder / "state"
         run = f"""case "$(head -c 20 "$1" 2>/dev/null | tail -c 2 | od -An -tx1)" in
-*"b7 00"*) exec qemu-aarch64-static -L {self.folder}/arm64 "$@" ;;
+*"b7 00"*) exec qemu-aarch64-static -cpu cortex-a76 -L {self.folder}/arm64 "$@" ;;
 *) exec "$@" ;;
 esac"""
         for name, body in {

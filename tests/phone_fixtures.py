@@ -34,17 +34,16 @@ def running_adb(program: str | None, home: Path) -> Iterator[AdbServer]:
         pytest.skip("no adb here: apt-get install adb, or pip install adbutils")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
+    server = AdbServer(port=port)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADBUTILS_ADB_PATH", program)
-        patch.setenv("HOME", str(home))
-        patch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
+        patch.setenv("HOME", str(home))  # its keys
         patch.setenv("ADB_MDNS", "0")
-        server = AdbServer()
-        try:
-            server.states()  # starts it
-            yield server
-        finally:
-            subprocess.run([program, "-P", str(port), "kill-server"], timeout=20, check=False)
+        server.states()  # starts it
+    try:
+        yield server
+    finally:
+        subprocess.run([program, "-P", str(port), "kill-server"], timeout=20, check=False)
 
 
 def wait_until_ready(adb: AdbServer, serial: str) -> None:

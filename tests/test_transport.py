@@ -76,7 +76,7 @@ def test_quoting_survives_a_real_shell(words: list[str]) -> None:
 @given(st.text())
 def test_plain_names_are_plain(name: str) -> None:
     cleaned = plain_name(name)
-    assert cleaned and all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in cleaned)
+    assert cleaned and all(letter.isascii() and (letter.isalnum() or letter in "._+-") for letter in cleaned)
     assert not cleaned.startswith(("-", "."))
 
 
