@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +265,27 @@ def wait_until(condition: Any, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 100 kB, which `mount -o remount,size=` makes larger."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", tmp_path], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield tmp_path
+    subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_a_full_disk_loses_nothing(job: Path, small_disk: Path) -> None:
+    checkpoint, pictures = job.with_name("tiny.pth"), job.with_name("pictures")
+    line = ["prune", checkpoint, "--images", pictures, "--budget", "macs=50%", "--steps", "4", "--crop", "32"]
+    line += ["--output-dir", small_disk / "out", "--json"]
+    full = call(*line)
+    assert full.exit_code == 1
+    assert "disk is full" in json.loads(full.stdout)["error"] and "Traceback" not in full.stderr
+    assert not list(small_disk.rglob("*.part"))
+    subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
+    assert call(*line, "--resume").exit_code == 0
