@@ -289,6 +289,34 @@ def test_unstable_series_are_marked_and_never_outshine_stable_ones(run):
     assert stability.passed is False and not stability.serious
 
 
+def test_no_verdict_on_a_precision_without_a_stable_series(run):
+    def shake(document):
+        for series in document["series"]:
+            if series["precision"] == "fp32":
+                series["samples_ms"] = [
+                    value * (1 + index % 3) for index, value in enumerate(series["samples_ms"])
+                ]
+
+    edit(run / "bench" / "bench.json", shake)
+    remarks = precision_remarks(find(read_run(run)))
+    assert {remark.verdict for remark in remarks} == {"open"}
+    assert Text(report(run)).text.count("no verdict: the measurements are unstable") == 4
+    assert "about" in Text(report(run)).text
+
+
+def test_a_busy_machine_is_said(run):
+    edit(run / "bench" / "bench.json", lambda d: d.update(load_before=3.21, load_after=4.0))
+    assert "load 3.2 on 2 usable cores" in Text(report(run)).text and "load 3.2" in summary(run)
+    edit(run / "bench" / "bench.json", lambda d: d.update(load_before=0.2))
+    assert "machine was busy" not in Text(report(run)).text
+
+
+def test_operators_outside_the_delegate_are_named(run):
+    kept = {"nodes": 104, "delegated": 98, "partitions": 3, "kept": {"MIRROR_PAD": 5, "TANH": 1}}
+    edit(run / "bench" / "bench.json", lambda d: [s.update(delegation=kept) for s in d["series"]])
+    assert "partly , not MIRROR_PAD (5), TANH" in Text(report(run)).text
+
+
 def test_identical_pictures_have_no_error_and_break_nothing(run):
     def perfect(document):
         for image in document["images"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -55,6 +55,12 @@ class Row:
         """The file is there and did not fail its parity check."""
         return self.file is None or self.file.passed
 
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Operators that XNNPACK leaves to LiteRT's own kernels, by name, as the latency session saw them."""
+        delegation = self.timings[0].series.delegation if self.timings else None
+        return (delegation or {}).get("kept") or {}
+
 
 @dataclass(frozen=True)
 class Check:
@@ -76,7 +82,8 @@ class Remark:
     """What a file of lower precision gains over the same generator's FP32 file.
 
     Attributes:
-        verdict: "faster", "slower" or "same" for all numbers of threads alike, else "mixed".
+        verdict: "faster", "slower" or "same" where all stable series agree, "mixed" where they do not,
+            "open" where none is stable.
         details: the ratios with their intervals, in words.
     """
 
@@ -192,11 +199,22 @@ def _timing(series: Series, everything: list[Series]) -> Timing:
         return speed_up(other.samples_ms, series.samples_ms, paired=other.block == series.block)
 
     original = partner(BASELINE) if series.group != BASELINE else None
+    own = partner(series.group)
     summary = series.summary
     reason = summary.unstable
-    if reason is None and original is not None and (theirs := original.summary.unstable):
-        reason = f"the original's {theirs}"
-    return Timing(series, summary, ratio(original), ratio(partner(series.group)), reason)
+    for name, other in (("original", original), ("FP32 file", own)):
+        if reason is None and other is not None and (theirs := other.summary.unstable):
+            reason = f"the {name}'s {theirs}"
+    return Timing(series, summary, ratio(original), ratio(own), reason)
+
+
+def busy(run: RunFolder) -> str | None:
+    """What else the machine did when the latency session began, if that was enough to matter."""
+    document = run.bench.document if run.bench else {}
+    load, cores = document.get("load_before"), (document.get("machine") or {}).get("usable_cores")
+    if not isinstance(load, int | float) or not isinstance(cores, int) or load < 0.5 * cores:
+        return None
+    return f"The machine was busy before the session began: load {load:.1f} on {cores} usable cores."
 
 
 def _checks(run: RunFolder, rows: list[Row]) -> Iterable[Check]:
@@ -246,7 +264,7 @@ def precision_remarks(findings: Findings) -> list[Remark]:
         told = [(t, t.over_fp32) for t in row.timings if t.over_fp32 is not None]
         if not told:
             continue
-        verdicts = {ratio.verdict for _, ratio in told}
+        verdicts = {ratio.verdict for timing, ratio in told if timing.unstable is None} or {"open"}
         details = [
             f"{words.times(ratio.value)} {words.interval(ratio)} with {words.threads(timing.series.threads)}"
             + (", unstable" if timing.unstable else "")

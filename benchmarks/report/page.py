@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import figures, words
-from benchmarks.report.findings import BASELINE, Findings, Row, Timing, find, precision_remarks
+from benchmarks.report.findings import BASELINE, Findings, Row, Timing, busy, find, precision_remarks
 from benchmarks.report.pictures import gather
 from benchmarks.report.run_folder import RunFolder, read_run
 from benchmarks.statistics import RATIO_RULE, STABILITY_RULE
@@ -76,6 +76,7 @@ def render(run: RunFolder) -> str:
         script_hash=digest,
         metrics=words.METRICS,
         gallery=gather(run.evaluation) if run.evaluation else None,
+        busy=busy(run),
         remarks=precision_remarks(findings),
         stability_rule=STABILITY_RULE,
         ratio_rule=RATIO_RULE,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import words
-from benchmarks.report.findings import Row, Timing, find, precision_remarks
+from benchmarks.report.findings import Row, Timing, busy, find, precision_remarks
 from benchmarks.report.run_folder import read_run
 
 FORMAT = "pocketgan.summary/1"
@@ -76,6 +76,8 @@ def summary(run: Path) -> str:
     for check in findings.checks:
         sign = signs[check.passed] if check.serious or check.passed else "note"
         lines.append(f"  {sign}  {check.name}: {check.text}")
+    if note := busy(folder):
+        lines.append(f"  note  {note}")
     if findings.psnr_median is not None:
         count = len(folder.evaluation.images) if folder.evaluation else 0
         lines.append(f"        Quality: median {words.decibel(findings.psnr_median)} on {count} pictures")
@@ -88,6 +90,7 @@ def summary(run: Path) -> str:
             "same": "no speed-up over FP32",
             "slower": "slower than FP32",
             "mixed": "not always faster than FP32",
+            "open": "no verdict against FP32 (unstable)",
         }
         lines += [f"  {r.row.name}: {said[r.verdict]} on this machine: {r.details}" for r in remarks]
     lines += [""] * bool(folder.missing or folder.problems)
