@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compressor.errors import UsageError
 
@@ -14,7 +14,7 @@ _TEXT = re.compile(r"\s*(\w+)\s*=\s*(\d+(?:\.\d+)?)\s*(%|[A-Za-z]*)\s*")
 
 @dataclass(frozen=True)
 class Budget:
-    """A target for one cost of the whole generator.
+    """A target for one cost of the whole generator, or for several that all hold.
 
     Attributes:
         text: what the user wrote.
@@ -22,20 +22,32 @@ class Budget:
             "bytes" (of the FP32 weights).
         share: the part of the original's cost to keep, in (0, 1), or None.
         amount: the absolute target, or None.
+        also: targets for other metrics, which hold beside this one.
     """
 
     text: str
     metric: str
     share: float | None = None
     amount: int | None = None
+    also: tuple[Budget, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Budget:
         """Read "macs=25%", "macs=2.5G", "params=350k" or "bytes=1.8MB" (1 MB = 10^6 bytes).
 
+        Several with commas between, "macs=50%,params=40%", all hold; the first is what results are
+        reported in.
+
         Raises:
-            UsageError: the text is none of these.
+            UsageError: the text is none of these, or names a metric twice.
         """
+        first, *others = [cls._parse_one(part) for part in text.split(",")]
+        if len({budget.metric for budget in (first, *others)}) <= len(others):
+            raise UsageError("the budget names a metric twice", got=text, allowed="each at most once")
+        return replace(first, text=text.strip(), also=tuple(others))
+
+    @classmethod
+    def _parse_one(cls, text: str) -> Budget:
         match = _TEXT.fullmatch(text)
         metric = METRICS.get(match[1].lower()) if match else None
         if match and metric:
@@ -50,13 +62,21 @@ class Budget:
             allowed="macs=25%, macs=2.5G, params=350k, bytes=1.8MB (a share lies between 0 % and 100 %)",
         )
 
+    def parts(self) -> tuple[Budget, ...]:
+        """This target and those beside it."""
+        return (self, *self.also)
+
+    def limit(self, original: int) -> int:
+        """The largest allowed cost, given the original's, whether that is already within it or not."""
+        return int(original * self.share) if self.share is not None else int(self.amount or 0)
+
     def target(self, original: int) -> int:
         """The largest allowed cost, given the original's.
 
         Raises:
             UsageError: the original is already within the budget.
         """
-        target = int(original * self.share) if self.share is not None else int(self.amount or 0)
+        target = self.limit(original)
         if target >= original:
             raise UsageError(
                 f"the generator already meets the budget {self.text}",

@@ -24,11 +24,18 @@ def describe(
     shape = generator.spec.image.input_shape
     before, after = costs.count(generator.module, shape), costs.count(small.module, shape)
     reached = getattr(after, budget.metric)
-    if reached > target:
-        raise AssertionError(f"landed on {reached} {budget.metric}, over the target of {target}")
+    targets = {part.metric: part.limit(getattr(before, part.metric)) for part in budget.parts()}
+    for metric, most in {**targets, budget.metric: target}.items():
+        if getattr(after, metric) > most:
+            raise AssertionError(f"landed on {getattr(after, metric)} {metric}, over the target of {most}")
     shrunk = {layer.name: layer for layer in after.layers}
     return {
-        "budget": {"asked": budget.text, "metric": budget.metric, "target": target},
+        "budget": {
+            "asked": budget.text,
+            "metric": budget.metric,
+            "target": target,
+            **({"targets": targets} if budget.also else {}),
+        },
         "original": _totals(before),
         "reached": _totals(after),
         "share": reached / getattr(before, budget.metric),

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from compressor.coronet.landing import CostModel, land
+from compressor.coronet.landing import land
+from compressor.coronet.targets import JointCost
 from compressor.graph import ChannelGraph
 from compressor.options import PruneOptions
 
@@ -26,7 +27,7 @@ _TAU = 5e-3  # an entry below this counts as gone (DHP's reference code)
 class Proximal:
     """Applies proximal steps to the latent entries of one pruning run."""
 
-    def __init__(self, graph: ChannelGraph, cost: CostModel, target: int, options: PruneOptions):
+    def __init__(self, graph: ChannelGraph, cost: JointCost, target: int, options: PruneOptions):
         self.graph, self.cost, self.target, self.options = graph, cost, target, options
         self.whole = cost(np.ones(graph.classes, bool))
         self.doomed = np.zeros(graph.classes, bool)

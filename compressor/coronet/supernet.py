@@ -14,9 +14,10 @@ from torch import nn
 from compressor.budget import Budget
 from compressor.coronet.hypernet import HyperNetwork
 from compressor.coronet.importance import sensitivity, starting_latent
-from compressor.coronet.landing import cost_model, land
+from compressor.coronet.landing import land
 from compressor.coronet.materialise import shrink_spec, shrink_state, silence
 from compressor.coronet.proximal import Proximal
+from compressor.coronet.targets import joint_cost
 from compressor.generators import Generator
 from compressor.graph import trace
 from compressor.options import PruneOptions
@@ -45,11 +46,9 @@ class Supernet:
     ):
         self.generator, self.budget, self.options, self.seed = generator, budget, options, seed
         self.graph = trace(generator.module, generator.spec.image.input_shape)
-        self.cost = cost_model(self.graph, generator.module, budget.metric)
+        self.cost, self.target = joint_cost(self.graph, generator.module, budget)
         everything = np.ones(self.graph.classes)
         self.whole = self.cost(everything.astype(bool))
-        self.target = budget.target(self.whole)
-        self._land(everything)  # fails now if the budget cannot be reached
         self.keep: np.ndarray | None = None
         self.landed_at = 0
         self.student = train_mode(copy.deepcopy(generator.module).to(device))

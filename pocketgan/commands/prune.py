@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--budget",
     required=True,
-    help="What the result may cost: macs=50%, macs=2.5G, params=350k or bytes=1.8MB.",
+    help="What the result may cost: macs=50%, macs=2.5G, params=350k or bytes=1.8MB; several with commas.",
 )
 @options.new_output
 @task_settings
