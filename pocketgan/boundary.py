@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ import click
 from compressor.errors import PocketganError, UsageError
 
 _OURS = ("pocketgan", "benchmarks", "devices", "exporters", "compressor")
+_OUT_OF_MEMORY = re.compile("can't allocate memory|CUDA out of memory|bad_alloc")  # torch's, native code's
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -47,11 +49,11 @@ def explain(error: Exception, arguments: list[str], *, can_resume: bool) -> Pock
             fix="free some space; what was finished is kept"
             + (": go on with " + shlex.join([*arguments, "--resume"]) if can_resume else ""),
         )
+    if any(isinstance(cause, MemoryError) or _OUT_OF_MEMORY.search(str(cause)) for cause in causes):
+        return PocketganError("not enough memory", fix="use smaller pictures (--size, --crop) or --batch 1")
     match error:
         case ModuleNotFoundError(name=str(name)) if name.split(".")[0] not in _OURS:
             return PocketganError(f"the Python package {name} is not installed", fix="pocketgan doctor")
-        case MemoryError():
-            return PocketganError("not enough memory", fix="use smaller pictures: --size HxW")
         case OSError(errno=int()):
             return PocketganError(f"{error.strerror or error}{_where(error)}")
     return PocketganError(

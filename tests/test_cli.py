@@ -255,6 +255,16 @@ def test_disk_full_is_recognised_through_any_library() -> None:
         assert known.fix and "pocketgan run recipe.yaml --resume" in known.fix
 
 
+def test_too_little_memory_is_no_defect() -> None:
+    import torch
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    for error in (MemoryError(), caught.value):
+        known = explain(error, ["pocketgan", "prune"], can_resume=False)
+        assert known.what == "not enough memory" and known.fix and "--size" in known.fix
+
+
 def test_a_missing_package_leads_to_the_doctor() -> None:
     known = explain(ModuleNotFoundError("no", name="litert_torch"), ["pocketgan"], can_resume=False)
     assert "litert_torch" in known.what and known.fix == "pocketgan doctor"

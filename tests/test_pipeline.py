@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -148,6 +149,31 @@ def test_kill_9_in_every_stage_then_resume_ends_in_the_same_figures(
     assert "prune: done before" in last.stderr
     assert figures(folder) == figures(uninterrupted)
     assert (folder / "report.html").exists()
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("seed", [0, 1])
+def test_kill_9_at_any_time_on_a_real_generator(shared_data: Path, tmp_path: Path, seed: int) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    checkpoint = shared_data / "weights" / "gan_compression_horse2zebra.pth"
+    recipe.write_text(
+        f"generator: {{checkpoint: {checkpoint}, size: [128, 128]}}\n"
+        f"data: {{images: {shared_data}/horse2zebra/testA_real}}\n"
+        "budget: macs=50%\nprune: {steps: 12, crop: 64}\ndistill: {steps: 12, crop: 64}\n"
+        "export: {calibration: 4}\nbench: {rounds: 5, warmup: 1}\n"
+    )
+    line = [sys.executable, "-c", KILLED, "", "never", "0", "run", str(recipe), "--resume", "--output-dir"]
+    subprocess.run([*line, str(tmp_path / "whole")], check=True, capture_output=True)
+    moments = random.Random(seed)
+    for _ in range(40):
+        process = subprocess.Popen([*line, str(tmp_path / "cut")], stderr=subprocess.DEVNULL)
+        try:
+            assert process.wait(timeout=moments.uniform(5, 60)) == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()  # SIGKILL
+            process.wait()
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
 
 
 def call(*arguments: object) -> Result:
