@@ -139,7 +139,7 @@ class DistilOptions:
         None, "side of the training pictures; the generator's usual size if not given"
     )
     learning_rate: float = _setting(
-        1e-3, "Adam's; rises over the first 5 % of steps, then falls along a cosine"
+        5e-4, "Adam's; rises over the first 5 % of steps, then falls along a cosine"
     )
     perceptual: Path | None = _setting(None, "VGG19 weights (.safetensors) for an additional feature loss")
     device: str = _setting("auto", "auto, cpu or cuda")
