@@ -10,6 +10,7 @@ from networks import Small
 
 from compressor.coronet.landing import MINIMUM, cost_model, land
 from compressor.errors import UsageError
+from compressor.generators import load
 from compressor.generators.resnet import ResnetGenerator
 from compressor.generators.unet import UnetGenerator
 from compressor.graph import ChannelGraph, trace
@@ -97,3 +98,24 @@ def test_a_target_below_the_smallest_rounded_network_takes_half_the_multiple(pub
     assert all(keep[members].sum() % 4 == 0 for members in vectors(graph))
     with pytest.raises(UsageError, match=f"at least {smallest(MINIMUM):,}"):
         land(scores, graph, cost, smallest(MINIMUM) - 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "factory"),
+    [
+        ("gan_compression_horse2zebra.pth", None),
+        ("fast_style_la_muse.safetensors", "benchmarks.networks.fast_style:fast_style"),
+        ("realesr-animevideov3.pth", None),
+        ("IMDN_x4.pth", "benchmarks.networks.imdn:imdn_x4"),
+    ],
+)
+def test_real_generators_land_on_multiples_of_8_within_1_percent(shared_data, name, factory):
+    generator = load(shared_data / "weights" / name, factory=factory)
+    graph = trace(generator.module, generator.spec.image.input_shape)
+    cost = cost_model(graph, generator.module, "macs")
+    for share in (0.75, 0.5, 0.25):
+        target = int(share * cost(np.ones(graph.classes, bool)))
+        keep = land(np.random.default_rng(0).random(graph.classes), graph, cost, target, 8)
+        assert 0.99 * target <= cost(keep) <= target
+        for members in vectors(graph):
+            assert keep[members].sum() % 8 == 0 or keep[members].all()
