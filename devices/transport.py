@@ -282,6 +282,6 @@ class Workspace:
 
 
 def plain_name(name: str) -> str:
-    """A file name that means nothing to a shell, a terminal or a page: letters, digits, `.`, `_`, `+`, `-`."""
+    """A file name that means nothing to a shell, a terminal or a page: letters, digits and `._+-`."""
     cleaned = re.sub(r"[^A-Za-z0-9._+-]", "_", name)[-96:].lstrip(".-")
     return cleaned or "file"
