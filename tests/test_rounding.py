@@ -58,9 +58,8 @@ def test_the_best_of_every_vector_are_kept(published):
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), share=st.floats(0.35, 0.97), multiple=st.sampled_from([2, 4, 8]))
-def test_small_networks_stay_near_the_target_with_few_odd_widths(seed, share, multiple):
-    """Where multiples come near enough all are multiples; else odd widths bring the cost up to 1 %,
-    or as near as single channels do."""
+def test_small_networks_stay_near_the_target(seed, share, multiple):
+    """Odd widths come in only to reach 1 %; where not even they do, the plain landing bounds the loss."""
     module, shape = Small(channels=24), NETWORKS["small"][1]
     graph = trace(module, shape)
     cost = cost_model(graph, module, "macs")
@@ -69,11 +68,9 @@ def test_small_networks_stay_near_the_target_with_few_odd_widths(seed, share, mu
     keep = land(scores, graph, cost, target, multiple)
     assert cost(keep) <= target
     plain = land(scores, graph, cost, target)
-    assert cost(keep) >= min(0.99 * target, 0.98 * cost(plain))
+    assert cost(keep) >= min(0.99 * target, cost(plain))
     counts = [(int(keep[m].sum()), len(m)) for m in vectors(graph)]
     assert all(count >= min(MINIMUM, size) for count, size in counts)
-    odd = [count for count, size in counts if count % multiple and count != size]
-    assert share < 0.7 or len(odd) <= len(counts) // 2
 
 
 def test_multiple_of_1_is_the_plain_landing(published):

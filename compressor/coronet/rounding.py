@@ -43,7 +43,8 @@ def land_rounded(
 ) -> np.ndarray:
     """`compressor.coronet.landing.land` with rounded widths; arguments, result and errors as there.
 
-    A target below the smallest network of such widths is landed on with half the multiple, and so on.
+    A target below the smallest network of such widths, or too far from all that can be made of them, is
+    landed on with half the multiple, and so on.
     """
     groups = np.unique(graph.groups[graph.prunable])
     vectors = [
@@ -69,7 +70,11 @@ def land_rounded(
     while spent(levels) < _NEAR * target:
         better = _exchange(levels, worth, spent, target)
         if better is None:
-            return _single_entries(keep(levels), scores, vectors, levels, cost, target)
+            kept = _single_entries(keep(levels), scores, vectors, levels, cost, target)
+            if cost(kept) >= _NEAR * target:
+                return kept
+            finer = land(scores, graph, cost, target, max(1, multiple // 2))
+            return max(kept, finer, key=cost)
         levels = better
     return keep(levels)
 
