@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from phone import Phone
 
+from compressor.errors import PocketganError
 from devices.adb import AdbTransport
 from devices.adb_server import AdbServer
+from devices.runner.bundle import WHEELS, Bundle, glibc, prepare
 
 
 def adb_programs() -> list[str]:
@@ -72,3 +74,16 @@ def phone(adb: AdbServer, tmp_path: Path) -> Iterator[Phone]:
 @pytest.fixture
 def device(phone: Phone, adb: AdbServer) -> AdbTransport:
     return AdbTransport(phone.serial, adb)
+
+
+@pytest.fixture(scope="session")
+def gathered() -> dict[str, Bundle]:
+    """Both runtimes' bundles, from the user's cache."""
+    pytest.importorskip("ziglang", reason="builds the runner: pip install ziglang")
+    if shutil.which("qemu-aarch64-static") is None:
+        pytest.skip("no arm64 emulator: apt-get install qemu-user-static")
+    try:
+        glibc()
+    except PocketganError as error:
+        pytest.skip(str(error))
+    return {runtime: prepare(runtime) for runtime in WHEELS}

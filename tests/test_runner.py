@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,26 +19,13 @@ from compressor.errors import GateError, PocketganError, UsageError
 from devices.adb import AdbTransport
 from devices.adb_server import AdbServer
 from devices.runner import bundle as bundles
-from devices.runner.bundle import Bundle, build, cache_folder, glibc, prepare
+from devices.runner.bundle import Bundle, build, cache_folder, glibc
 from devices.runner.run import FORMAT, Measured, Runner, fnv1a64, known_answer, parse
 from devices.runtimes import open_session
 from devices.transport import DeviceError, DeviceLost, DeviceTimeout, Workspace
 
 SUFFIX = {"onnxruntime": ".onnx", "litert": ".tflite"}
 RUNTIMES = tuple(SUFFIX)
-
-
-@pytest.fixture(scope="session")
-def gathered() -> dict[str, Bundle]:
-    """Both runtimes' bundles, from the user's cache."""
-    pytest.importorskip("ziglang", reason="builds the runner: pip install ziglang")
-    if shutil.which("qemu-aarch64-static") is None:
-        pytest.skip("no arm64 emulator: apt-get install qemu-user-static")
-    try:
-        glibc()
-    except PocketganError as error:
-        pytest.skip(str(error))
-    return {runtime: prepare(runtime) for runtime in RUNTIMES}
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("serial", required=False)
 @click.option("--adb-server", metavar="HOST[:PORT]", help="Phones of another machine's adb server.")
 @click.option("--connect", metavar="HOST[:PORT]", multiple=True, help="Connect a phone on the network first.")
-@click.option("--allow-emulated", is_flag=True, help="doctor: an emulated processor is no failure.")
+@click.option("--allow-emulated", is_flag=True, help="An emulated processor is no failure.")
 def devices_command(
     action: str, serial: str | None, adb_server: str | None, connect: tuple[str, ...], allow_emulated: bool
 ) -> Answer:

@@ -1,0 +1,110 @@
+"""`pocketgan bench --serial`: exported files on a simulated phone, with parity checked there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from phone import Phone
+from phone_fixtures import wait_until_ready
+from small_files import write_onnx
+
+from benchmarks.on_phone import EMULATED, bench_on_phone
+from benchmarks.samples import read_bench
+from compressor.errors import GateError, PocketganError, UsageError
+from devices.adb import AdbTransport
+from devices.adb_server import AdbServer
+from devices.transport import DeviceError
+
+pytestmark = pytest.mark.usefixtures("gathered")
+
+
+@pytest.fixture(scope="module")
+def own_phone(adb: AdbServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
+    with Phone(tmp_path_factory.mktemp("bench") / "phone") as phone:
+        adb.connect(phone.serial)
+        wait_until_ready(adb, phone.serial)
+        yield phone
+        adb.disconnect(phone.serial)
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> Path:
+    """Two files that the hand-written converter makes; the name of one would be code to a shell."""
+    folder = tmp_path / "exports"
+    write_onnx(folder / "generator-fp32.onnx")
+    write_onnx(folder / "$(touch pwned);'-fp32.onnx", width=4)
+    return folder
+
+
+def test_a_session_is_recorded_and_marked(
+    own_phone: Phone, adb: AdbServer, exports: Path, tmp_path: Path
+) -> None:
+    device = AdbTransport(own_phone.serial, adb)
+    own_phone.heat = [(0, 30.0), (1, 41.0), (0, 36.0)]
+    result = bench_on_phone(
+        [exports], device, output=tmp_path / "out", rounds=5, warmup=1, cores="fast", allow_emulated=True
+    )
+    document = json.loads((tmp_path / "out/bench.json").read_text())
+    assert document["format"] == EMULATED and document["emulated"] is True
+    assert len(result.series) == 2 and all(len(series.samples_ms) == 5 for series in result.series)
+    assert all(item["passed"] and item["max_abs"] < 1e-4 for item in document["parity"])
+    assert document["device"]["soc"] == "SM8650" and document["affinity"] == "80"
+    assert document["heat_before"]["status"] == 0 and document["heat_by_round"][0]["cooled"]
+    assert own_phone.left() == [] and document["left_behind"] is None
+    assert not list(own_phone.folder.rglob("pwned"))
+    with pytest.raises(PocketganError, match="format"):  # no report takes emulated times for a phone's
+        read_bench(tmp_path / "out")
+    with pytest.raises(PocketganError, match="already holds"):
+        bench_on_phone([exports], device, output=tmp_path / "out", rounds=5, allow_emulated=True)
+
+
+def test_emulated_times_must_be_asked_for(
+    own_phone: Phone, adb: AdbServer, exports: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(GateError, match="emulates"):
+        bench_on_phone([exports], AdbTransport(own_phone.serial, adb), output=tmp_path / "out", rounds=5)
+    assert not (tmp_path / "out/bench.json").exists() and own_phone.left() == []
+
+
+def test_another_picture_on_the_phone_fails_the_gate(
+    own_phone: Phone, adb: AdbServer, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.on_phone.PARITY_DB", {"fp32": 1e9, "unknown": 1e9})
+    monkeypatch.setattr("benchmarks.on_phone.psnr", lambda *_: 20.0)
+    with pytest.raises(GateError, match="another picture"):
+        bench_on_phone(
+            [exports],
+            AdbTransport(own_phone.serial, adb),
+            output=tmp_path / "out",
+            rounds=5,
+            allow_emulated=True,
+        )
+    assert (tmp_path / "out/bench.json").exists()
+
+
+def test_a_phone_that_dies_leaves_no_half_result(
+    own_phone: Phone, adb: AdbServer, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = AdbTransport(own_phone.serial, adb)
+    from devices.runner.run import Runner
+
+    original = Runner.measure
+
+    def dying(self: Runner, model: Path, *arguments: object, **options: object) -> object:
+        if model.parent == exports:
+            own_phone.fault = "reboot"
+        return original(self, model, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Runner, "measure", dying)
+    with pytest.raises(DeviceError):
+        bench_on_phone([exports], device, output=tmp_path / "out", rounds=5, allow_emulated=True)
+    assert not (tmp_path / "out/bench.json").exists() and own_phone.left() == []
+    wait_until_ready(adb, own_phone.serial)
+
+
+def test_numbers_out_of_range(own_phone: Phone, adb: AdbServer, exports: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        bench_on_phone([exports], AdbTransport(own_phone.serial, adb), output=tmp_path, threads=[0])
