@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ class ExportedFile:
     seconds: float = 0.0
     input_layout: str = "NCHW"
     parity: Parity | None = None
-    dtypes: Mapping[str, int] | None = None
+    dtypes: Mapping[str, int] = field(default_factory=dict)
     delegation: Delegation | None = None
     float_layers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -136,7 +136,7 @@ class ExportedFile:
         return {
             **{name: getattr(self, name) for name in _PLAIN},
             "parity": None if self.parity is None else self.parity.as_json(),
-            "dtypes": dict(self.dtypes or {}),
+            "dtypes": dict(self.dtypes),
             "delegation": None if self.delegation is None else asdict(self.delegation),
             "float_layers": list(self.float_layers),
             "notes": list(self.notes),

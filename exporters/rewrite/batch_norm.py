@@ -17,10 +17,7 @@ from exporters import graph as g
 def fold(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
-    mean: torch.Tensor,
-    variance: torch.Tensor,
-    scale: torch.Tensor | None,
-    shift: torch.Tensor | None,
+    figures: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None],
     eps: float,
     transposed: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,10 +27,12 @@ def fold(
 
     Args:
         weight: (K, C, kh, kw), or (C, K, kh, kw) of a transposed convolution.
-        bias, mean, variance, scale, shift: (K,).
+        bias: (K,) or None.
+        figures: the norm's running mean and variance, its scale and its shift, all (K,).
         eps: as in the norm.
         transposed: whose weight it is.
     """
+    mean, variance, scale, shift = figures
     factor = torch.rsqrt(variance + eps)
     factor = factor if scale is None else factor * scale
     start = torch.zeros_like(mean) if bias is None else bias
@@ -57,8 +56,8 @@ def rewrite(graph: fx.GraphModule) -> int:
         if weight is None:
             continue
         bias = g.constant(graph, g.argument(before, 2))
-        figures: list[Any] = [g.constant(graph, part) for part in (mean, variance, scale, shift)]  # type: ignore[arg-type]
-        new_weight, new_bias = fold(weight, bias, *figures, float(eps), transposed)  # type: ignore[arg-type]
+        figures: Any = [g.constant(graph, part) for part in (mean, variance, scale, shift)]  # type: ignore[arg-type]
+        new_weight, new_bias = fold(weight, bias, figures, float(eps), transposed)  # type: ignore[arg-type]
         g.set_weight(graph, before, new_weight, new_bias)
         node.replace_all_uses_with(before)
         graph.graph.erase_node(node)
