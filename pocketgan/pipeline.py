@@ -281,6 +281,7 @@ def plan(recipe: Recipe) -> dict[str, Any]:
             "asked": budget.text,
             "metric": budget.metric,
             "target": budget.target(totals[budget.metric]),
+            "also": {part.metric: part.limit(totals[part.metric]) for part in budget.also},
         },
         "images": {"training": len(training), "held_out": len(held_out)},
         "stages": list(STAGES),

@@ -219,9 +219,16 @@ def test_a_folder_that_is_no_run_is_left_alone(job: Path, tmp_path: Path) -> Non
 
 def test_dry_run_reads_everything_and_writes_nothing(job: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    planned = call("run", job, "--output-dir", folder, "--dry-run", "--json", "--set", "budget=params=10k")
+    planned = call(
+        "run", job, "--output-dir", folder, "--dry-run", "--json", "--set", "budget=params=10k,macs=2M"
+    )
     document = json.loads(planned.stdout)
-    assert document["budget"] == {"asked": "params=10k", "metric": "parameters", "target": 10_000}
+    assert document["budget"] == {
+        "asked": "params=10k,macs=2M",
+        "metric": "parameters",
+        "target": 10_000,
+        "also": {"macs": 2_000_000},
+    }
     assert document["cost"]["parameters"] == 32_451 and document["images"] == {"training": 4, "held_out": 1}
     assert document["recipe"]["seed"] == 3 and not folder.exists()
     met = call("run", job, "--output-dir", folder, "--dry-run", "--set", "budget=params=10M")
