@@ -164,13 +164,14 @@ def test_kill_9_at_any_time_on_a_real_generator(shared_data: Path, tmp_path: Pat
     )
     line = [sys.executable, "-c", KILLED, "", "never", "0", "run", str(recipe), "--resume", "--output-dir"]
     began = time.monotonic()
-    subprocess.run([*line, str(tmp_path / "whole")], check=True, capture_output=True)
+    code = subprocess.run([*line, str(tmp_path / "whole")], capture_output=True).returncode
+    assert code in (0, 3)  # 3: so little training may leave too little parity, but always the same
     whole = time.monotonic() - began
     moments = random.Random(seed)
     for _ in range(40):
         process = subprocess.Popen([*line, str(tmp_path / "cut")], stderr=subprocess.DEVNULL)
         try:
-            assert process.wait(timeout=whole * moments.uniform(0.05, 0.5)) == 0
+            assert process.wait(timeout=whole * moments.uniform(0.05, 0.5)) == code
             break
         except subprocess.TimeoutExpired:
             process.kill()  # SIGKILL
