@@ -55,6 +55,11 @@ class AdversarialOptions:
         "remaining", "what follows pruning: remaining (the epochs that are left) or full (all of them again)"
     )
     scratch: bool = _setting(False, "train from fresh weights; only the architecture is taken")
+    start: str = _setting(
+        "dhp",
+        "from scratch, how the hypernetwork starts: plain (it makes the network's own fresh weights) or "
+        "dhp (as published)",
+    )
     batch: int = _setting(1, "pictures in a step")
     crop: int | None = _setting(
         None, "side of the training pictures; the generator's usual size if not given"
@@ -105,6 +110,7 @@ class AdversarialOptions:
         if self.shrink is not None:
             _positive(section, self, "shrink")
         _among("adversarial.after", self.after, ("remaining", "full"))
+        _among("adversarial.start", self.start, ("plain", "dhp"))
         _among("adversarial.gan", self.gan or "vanilla", ("vanilla", "lsgan"))
         _among("adversarial.hypernet", self.hypernet, ("gated", "collapsed", "dhp"))
         _among("adversarial.proximal", self.proximal, ("targeted", "l1"))

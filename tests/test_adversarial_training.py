@@ -15,7 +15,7 @@ from compressor.adversarial.discriminator import PatchDiscriminator
 from compressor.adversarial.fresh import fresh
 from compressor.budget import Budget
 from compressor.coronet.cyclegan import CycleGANResult, prune_cyclegan
-from compressor.coronet.phases import Small
+from compressor.coronet.phases import Small, _start
 from compressor.coronet.pix2pix import prune_pix2pix
 from compressor.coronet.prune import PruneResult
 from compressor.coronet.supernet import Supernet
@@ -101,6 +101,22 @@ def test_pix2pix_learns_a_negative(pairs, tmp_path):
     trajectory = pix2pix(pairs, tmp_path / "out", options).document["trajectory"]
     grey = 0.5  # mean |x| of x uniform in [-1, 1]
     assert np.mean([point["l1"] for point in trajectory[-10:]]) < 0.5 * grey
+
+
+def test_a_plain_start_makes_the_networks_own_weights(pairs, tmp_path):
+    """The search's first pictures are those of the fresh generator; the published start's are not."""
+    picture = torch.rand(1, 3, 32, 32)
+    for start in ("plain", "dhp"):
+        net = Supernet(
+            resnet(), HALF, replace(OPTIONS, start=start).search(4), seed=0, device=torch.device("cpu")
+        )
+        _start(net, "generator", None, None, replace(OPTIONS, start=start), 0)
+        with torch.no_grad():
+            same_picture = torch.allclose(net.ready()(picture), resnet().module(picture), atol=1e-5)
+        assert same_picture == (start == "plain")
+        assert net.scores().std() > 0.2
+    document = pix2pix(pairs, tmp_path / "out", replace(OPTIONS, start="plain")).document
+    assert 0.48 < document["share"] <= 0.5
 
 
 def test_the_whole_schedule_again_after_pruning(pairs, tmp_path):

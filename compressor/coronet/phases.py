@@ -219,6 +219,8 @@ def _start(
     """First values of the hypernetwork, and the pace of a uniform shrinkage."""
     if original is not None:
         net.start_warm(original, lambda step: game.inputs(name, step))
+    elif options.start == "plain":
+        net.start_plain(net.seed + index)
     else:
         initialise_hypernetwork(net.hyper, net.graph, net.seed + index)
     net.proximal.pace = options.shrink if options.shrink is not None else net.distance() / net.options.steps

@@ -66,6 +66,16 @@ class Supernet:
         latent = starting_latent(importance, self.cost.marginal(), self.graph.prunable)
         self.hyper.load_state_dict(self._hypernetwork(latent).state_dict())
 
+    def start_plain(self, seed: int) -> None:
+        """Make the network's own weights, whatever they are, with latent entries in a random order.
+
+        As many entries as in `start_warm` at every height of [0.5, 1.5]; they are divided out of the rest.
+        """
+        latent = np.ones(self.graph.classes)
+        heights = np.linspace(0.5, 1.5, int(self.graph.prunable.sum()))
+        latent[self.graph.prunable] = np.random.default_rng(seed).permutation(heights)
+        self.hyper.load_state_dict(self._hypernetwork(latent).state_dict())
+
     def ready(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """The network with the weights of now: (N, C, H, W) -> (N, C, H, W), for any number of uses."""
         weights = self.weights()
