@@ -120,6 +120,20 @@ class AdbServer:
             ) from error
 
 
+def server_at(address: str | None) -> AdbServer:
+    """The adb server at HOST or HOST:PORT, or the usual one.
+
+    Raises:
+        UsageError: the address is none.
+    """
+    if address is None:
+        return AdbServer()
+    host, _, port = address.partition(":")
+    if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536)):
+        raise UsageError("this is no adb server", got=repr(address), allowed="HOST or HOST:PORT")
+    return AdbServer(host, int(port) if port else None)
+
+
 STATES: Mapping[str, tuple[str, str | None]] = {
     "device": ("ready", None),
     "unauthorized": ("not authorised", "unlock the phone, and accept this computer's key on its screen"),

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from phone_fixtures import adb, device, gathered, phone  # noqa: F401
+from phone_fixtures import adb, device, gathered, phone, six_files  # noqa: F401
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

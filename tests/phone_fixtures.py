@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from phone import Phone
+from tiny import SIZE, write_generator, write_pictures
 
 from compressor.errors import PocketganError
 from devices.adb import AdbTransport
@@ -87,3 +88,20 @@ def gathered() -> dict[str, Bundle]:
     except PocketganError as error:
         pytest.skip(str(error))
     return {runtime: prepare(runtime) for runtime in WHEELS}
+
+
+@pytest.fixture(scope="session")
+def six_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real export of a small CycleGAN generator: three precisions in both formats."""
+    from compressor.generators import load
+    from exporters.export import export
+
+    folder = tmp_path_factory.mktemp("six")
+    write_generator(folder / "tiny.pth")
+    write_pictures(folder / "pictures", 2)
+    none = {"fp32": 0.0, "fp16": 0.0, "int8": 0.0}  # random weights: only the phone's equality counts here
+    images = sorted((folder / "pictures").iterdir())
+    export(
+        load(folder / "tiny.pth"), images, folder / "out", size=(SIZE, SIZE), calibration=2, thresholds=none
+    )
+    return folder / "out"

@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from phone import Phone
 from phone_fixtures import wait_until_ready
 from small_files import write_onnx
 
-from benchmarks.on_phone import EMULATED, bench_on_phone
+from benchmarks.exported import list_files
+from benchmarks.on_phone import EMULATED, _compared, _entries, _refuse_differing, bench_on_phone
 from benchmarks.samples import read_bench
 from compressor.errors import GateError, PocketganError, UsageError
 from devices.adb import AdbTransport
@@ -43,7 +45,6 @@ def test_a_session_is_recorded_and_marked(
     own_phone: Phone, adb: AdbServer, exports: Path, tmp_path: Path
 ) -> None:
     device = AdbTransport(own_phone.serial, adb)
-    own_phone.heat = [(0, 30.0), (1, 41.0), (0, 36.0)]
     result = bench_on_phone(
         [exports], device, output=tmp_path / "out", rounds=5, warmup=1, cores="fast", allow_emulated=True
     )
@@ -69,20 +70,38 @@ def test_emulated_times_must_be_asked_for(
     assert not (tmp_path / "out/bench.json").exists() and own_phone.left() == []
 
 
-def test_another_picture_on_the_phone_fails_the_gate(
-    own_phone: Phone, adb: AdbServer, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("benchmarks.on_phone.PARITY_DB", {"fp32": 1e9, "unknown": 1e9})
-    monkeypatch.setattr("benchmarks.on_phone.psnr", lambda *_: 20.0)
+def test_another_picture_fails_the_gate(exports: Path) -> None:
+    file = next(file for file in list_files([exports]) if file.path.name == "generator-fp32.onnx")
+    (entry,) = _entries([file], [1], 0)
+    expected = entry.host.run(entry.values)
+    same = _compared(entry, expected)
+    assert same.passed and same.max_abs == 0 and same.as_json()["psnr"] is None
+    noisy = expected + np.random.default_rng(0).normal(0, 0.01, expected.shape) * np.ptp(expected)
+    differs = _compared(entry, noisy.astype(np.float32))
+    assert not differs.passed and differs.psnr == pytest.approx(40, abs=0.5)  # -20 log10(0.01)
+    assert not _compared(entry, expected * np.nan).passed
+    assert not _compared(entry, expected[:, :2]).passed
+    _refuse_differing([same], "phone")
     with pytest.raises(GateError, match="another picture"):
-        bench_on_phone(
-            [exports],
-            AdbTransport(own_phone.serial, adb),
-            output=tmp_path / "out",
-            rounds=5,
-            allow_emulated=True,
-        )
-    assert (tmp_path / "out/bench.json").exists()
+        _refuse_differing([same, differs], "phone")
+
+
+@pytest.mark.acceptance
+def test_six_files_through_the_command(
+    own_phone: Phone, adb: AdbServer, six_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pocketgan.cli import main
+
+    where = ["--serial", own_phone.serial, "--adb-server", f"{adb.host}:{adb.port}"]
+    options = ["--rounds", "5", "--warmup", "1", "--allow-emulated", "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        main.main(["bench", str(six_files), *where, *options])
+    printed = capsys.readouterr()
+    assert not ended.value.code, printed.err
+    assert "EMULATED" in printed.out and printed.out.count("generator-") == 6
+    document = json.loads((tmp_path / "out/bench.json").read_text())
+    assert len(document["parity"]) == 6 and all(item["passed"] for item in document["parity"])
+    assert own_phone.left() == []
 
 
 def test_a_phone_that_dies_leaves_no_half_result(

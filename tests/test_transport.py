@@ -33,13 +33,20 @@ PROGRAMS = adb_programs()
 HOSTILE = ["$(touch pwned)", "`id`", "a;b", "a'b\"c", "new\nline", "-rf", "*", "ünïcode", "\\", "a b", "<b>&"]
 
 
-@pytest.fixture(scope="module", params=PROGRAMS or [None], ids=lambda path: path and path.count("/"))
+BOTH = pytest.mark.parametrize(
+    "adb", PROGRAMS or [None], ids=["first", "second"][: len(PROGRAMS) or 1], indirect=True
+)
+
+
+@pytest.fixture(scope="module")
 def adb(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
-    """Each adb program in turn: 29 and 36 differ in what a lost phone looks like."""
-    with running_adb(request.param, tmp_path_factory.mktemp("home")) as server:
+    """One adb program, or each in turn: 29 and 36 differ in what a lost phone looks like."""
+    program = getattr(request, "param", PROGRAMS[0] if PROGRAMS else None)
+    with running_adb(program, tmp_path_factory.mktemp("home")) as server:
         yield server
 
 
+@BOTH
 def test_shell_carries_code_and_both_streams(device: AdbTransport) -> None:
     done = device.shell(["sh", "-c", "echo out; echo err >&2; exit 7"])
     assert (done.code, done.text, done.stderr) == (7, "out\n", b"err\n")
@@ -80,6 +87,7 @@ def test_plain_names_are_plain(name: str) -> None:
     assert not cleaned.startswith(("-", "."))
 
 
+@BOTH
 def test_push_skips_what_is_there_and_pull_brings_it_back(
     phone: Phone, device: AdbTransport, tmp_path: Path
 ) -> None:
@@ -136,6 +144,7 @@ def session(device: AdbTransport, act) -> None:
         act(work)
 
 
+@BOTH
 @pytest.mark.parametrize("fault", ["die", "zero", "reboot"])
 def test_a_command_cut_short_is_never_a_success(phone: Phone, device: AdbTransport, fault: str) -> None:
     def act(work: Workspace) -> None:
@@ -155,6 +164,7 @@ def test_repeatable_calls_outlive_a_reboot(phone: Phone, device: AdbTransport) -
     assert retrying(device, lambda: checked(device, ["echo", "hello"]), attempts=5).text == "hello\n"
 
 
+@BOTH
 def test_a_phone_that_stays_away(phone: Phone, device: AdbTransport) -> None:
     began = time.monotonic()
     with pytest.raises(DeviceError), Workspace(device) as work:
@@ -199,6 +209,7 @@ def test_a_phone_that_stalls(
     fails_cleanly(phone, DeviceTimeout, 8, lambda: session(device, act))
 
 
+@BOTH
 def test_a_full_disk(phone: Phone, device: AdbTransport, tmp_path: Path) -> None:
     big = tmp_path / "model.onnx"
     big.write_bytes(os.urandom(3 << 20))
@@ -235,6 +246,7 @@ def test_output_that_is_none(
     fails_cleanly(phone, DeviceError, 10, lambda: session(device, act))
 
 
+@BOTH
 def test_an_unauthorised_phone(adb: AdbServer, tmp_path: Path) -> None:
     with Phone(tmp_path / "phone", fault="unauthorized") as phone:
         with pytest.raises(DeviceError):

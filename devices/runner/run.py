@@ -73,6 +73,9 @@ class Runner:
         bundle: what `devices.runner.bundle.prepare` gathered.
         allow_emulated: run on an emulated processor too; its results stay marked.
 
+    Attributes:
+        tested: what the self-test measured.
+
     Raises:
         DeviceError: the program does not run there, or its self-test gives a wrong answer.
         GateError: the processor is emulated, and that was not asked for.
@@ -84,7 +87,8 @@ class Runner:
         folders = [work.push(path).rpartition("/")[0] for path in bundle.libraries]
         self._command = [loader, "--library-path", ":".join(folders), runner]
         self._command += ["--runtime", bundle.runtime, "--library", library]
-        if self.self_test().emulated and not allow_emulated:
+        self.tested = self.self_test()
+        if self.tested.emulated and not allow_emulated:
             raise GateError(
                 f"{work.transport.serial} emulates its processor, so its times would mean nothing",
                 fix="measure on a real phone, or ask for emulated times: --allow-emulated",

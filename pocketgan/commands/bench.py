@@ -1,4 +1,4 @@
-"""`pocketgan bench`: latency of exported files on this machine."""
+"""`pocketgan bench`: latency of exported files on this machine, or on a phone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from compressor.errors import UsageError
 from pocketgan import options
 from pocketgan.options import Answer, Numbers, command
 from pocketgan.texts import table
@@ -40,6 +41,16 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Measure again though OUT holds measurements.")
 @options.resume
+@click.option("--serial", help="Measure on this phone (see pocketgan devices) with our arm64 runner.")
+@click.option("--adb-server", metavar="HOST[:PORT]", help="Phones of another machine's adb server.")
+@click.option(
+    "--cores",
+    type=click.Choice(["all", "fast"]),
+    default="all",
+    show_default=True,
+    help="Cores of the phone to stay on: all, or its fastest cluster.",
+)
+@click.option("--allow-emulated", is_flag=True, help="Take times of an emulated processor; they stay marked.")
 def bench_command(
     export_dirs: tuple[Path, ...],
     threads: tuple[int, ...] | None,
@@ -49,13 +60,38 @@ def bench_command(
     output: Path | None,
     force: bool,
     resume: bool,
+    serial: str | None,
+    adb_server: str | None,
+    cores: str,
+    allow_emulated: bool,
 ) -> Answer:
     """Time every file of every EXPORT_DIR in interleaved rounds, so that they can be compared fairly."""
+    output = output or export_dirs[0].resolve().parent / "bench"
+    if serial is not None:
+        if resume:
+            raise UsageError("a session on a phone cannot be resumed", fix="measure again: --force")
+        from benchmarks.on_phone import bench_on_phone
+        from devices.adb import AdbTransport
+        from devices.adb_server import server_at
+
+        result = bench_on_phone(
+            export_dirs,
+            AdbTransport(serial, server_at(adb_server)),
+            output=output,
+            threads=threads,
+            rounds=rounds,
+            warmup=warmup,
+            max_seconds=max_seconds,
+            cores=cores,
+            replace=force,
+            allow_emulated=allow_emulated,
+        )
+        return Answer(_on_phone(result) + _text(result), result.as_json())
     from benchmarks.latency import bench
 
     result = bench(
         export_dirs,
-        output=output or export_dirs[0].resolve().parent / "bench",
+        output=output,
         threads=threads,
         rounds=rounds,
         warmup=warmup,
@@ -64,6 +100,18 @@ def bench_command(
         resume=resume,
     )
     return Answer(_text(result), result.as_json())
+
+
+def _on_phone(result: BenchResult) -> str:
+    """What ran where, and a warning that cannot be missed when nothing real did."""
+    document = result.document
+    device = document["device"]
+    lines = [f"{device['maker']} {device['model']}: {device['chip']}, {device['cores']}, {document['order']}"]
+    if document["emulated"]:
+        lines.append("EMULATED: no phone's processor ran this; the times mean nothing, the outputs count.")
+    worst = max((item["max_abs"] for item in document["parity"]), default=0.0)
+    lines.append(f"Outputs on the phone equal this machine's to {worst:.2%} of their range at worst.")
+    return "\n".join(lines) + "\n\n"
 
 
 def _text(result: BenchResult) -> str:

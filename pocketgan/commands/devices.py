@@ -27,9 +27,10 @@ def devices_command(
     action: str, serial: str | None, adb_server: str | None, connect: tuple[str, ...], allow_emulated: bool
 ) -> Answer:
     """List phones (list, the default), or check one before measuring on it (doctor SERIAL)."""
+    from devices.adb_server import server_at
     from devices.phone import list_phones
 
-    server = _server(adb_server)
+    server = server_at(adb_server)
     for address in connect:
         server.connect(address)
     if action == "list":
@@ -51,17 +52,6 @@ def _doctor(serial: str, server: AdbServer, allow_emulated: bool) -> Answer:
         failed = next(check for check in found.checks if check.passed is False)
         problem = PocketganError(f"{serial} is not fit to measure on: {failed.name}", fix=failed.fix)
     return Answer(_report(found), found.as_json(), problem)
-
-
-def _server(address: str | None) -> AdbServer:
-    from devices.adb_server import AdbServer
-
-    if address is None:
-        return AdbServer()
-    host, _, port = address.partition(":")
-    if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
-        raise UsageError("this is no adb server", got=repr(address), allowed="HOST or HOST:PORT")
-    return AdbServer(host, int(port) if port else None)
 
 
 def _only(serials: list[str]) -> str:
