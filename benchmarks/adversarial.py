@@ -3,8 +3,9 @@
     python -m benchmarks.adversarial pix2pix --data ../shared/data --output-dir runs/facades
     python -m benchmarks.adversarial cyclegan --data ../shared/data --output-dir runs/maps
 
-Three generators are trained from nothing on the same pictures in the same order for as many steps: the
-whole one, CoroNet's at the budget, and one whose layers are all narrowed alike to the same budget.
+Generators are trained from nothing on the same pictures in the same order for as many steps: the whole
+one, CoroNet's at the budget (from its own start and from the published one), and one whose layers are all
+narrowed alike to the same budget.
 Pictures held out are then painted by each. PSNR and SSIM are to the real partner, to which many pictures
 are true at once, so they say whether one generator is worse than another, not how good a picture is.
 """
@@ -15,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,9 @@ def compare(
     jobs: dict[str, Callable[[Path], Any]] = {
         "whole": lambda folder: _plain(task, network, width, train, options, seed, folder),
         "coronet": lambda folder: _pruned(task, network, width, train, budget, options, seed, folder),
+        "coronet from the published start": lambda folder: _pruned(
+            task, network, width, train, budget, replace(options, start="dhp"), seed, folder
+        ),
         f"uniform width {narrow}": lambda folder: _plain(task, network, narrow, train, options, seed, folder),
     }
     rows = []

@@ -56,7 +56,7 @@ class AdversarialOptions:
     )
     scratch: bool = _setting(False, "train from fresh weights; only the architecture is taken")
     start: str = _setting(
-        "dhp",
+        "plain",
         "from scratch, how the hypernetwork starts: plain (it makes the network's own fresh weights) or "
         "dhp (as published)",
     )

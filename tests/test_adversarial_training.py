@@ -87,7 +87,8 @@ def test_pix2pix_from_scratch_lands_and_gives_a_model_folder(pairs, tmp_path, te
 @pytest.mark.parametrize("proximal", ["targeted", "l1"])
 def test_every_form_prunes_a_unet(pairs, tmp_path, hypernet, proximal):
     generator = fresh("unet", {"depth": 4, "width": 6}, size=(32, 32))
-    options = replace(OPTIONS, hypernet=hypernet, proximal=proximal, gan="lsgan")
+    start = "dhp" if proximal == "l1" else "plain"
+    options = replace(OPTIONS, hypernet=hypernet, proximal=proximal, start=start, gan="lsgan")
     document = pix2pix(pairs, tmp_path / "out", options, generator=generator).document
     assert 0.45 < document["share"] <= 0.5
     assert np.isfinite([point["loss"] for point in document["trajectory"]]).all()

@@ -70,6 +70,8 @@ class Supernet:
         """Make the network's own weights, whatever they are, with latent entries in a random order.
 
         As many entries as in `start_warm` at every height of [0.5, 1.5]; they are divided out of the rest.
+        The published start gives kernels products of two N(0, 1) entries as scale, the larger the surer
+        they stay, and Adam's steps of one size then change them the slower.
         """
         latent = np.ones(self.graph.classes)
         heights = np.linspace(0.5, 1.5, int(self.graph.prunable.sum()))
