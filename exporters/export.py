@@ -58,8 +58,8 @@ def export(
         images_held_out: pictures to compare on; by default `images`.
         thresholds: PSNR in dB that the worst picture of a file must reach, by precision, where it
             should differ from `exporters.parity.THRESHOLDS`.
-        int8_goal: mean PSNR in dB on calibration pictures that INT8 aims at: as few layers as reach
-            it stay float, and at most half of the arithmetic. Aimed at, not demanded.
+        int8_goal: mean PSNR in dB that INT8 aims at on the hardest calibration pictures: as few layers
+            as reach it stay float, and at most half of the arithmetic. Aimed at, not demanded.
 
     Raises:
         UsageError: an argument is not one of those allowed, or the size does not fit the network.

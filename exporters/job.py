@@ -55,7 +55,7 @@ class Job:
         size: input (height, width).
         calibrate: pictures that INT8 ranges are measured on; read one at a time, as often as needed.
         compare: pictures that files are compared on.
-        int8_goal: mean PSNR in dB on calibration pictures that INT8 is planned for.
+        int8_goal: mean PSNR in dB on the hardest calibration pictures that INT8 is planned for.
     """
 
     def __init__(
@@ -240,10 +240,9 @@ class Job:
     @cached_property
     def plan(self) -> int8.Plan:
         """What INT8 files quantise, and how."""
-        judged = list(self._reference(self.calibrate[:4]))
-        return int8.plan(
-            self.equalised[0], self.inputs(self.calibrate), judged, self.output_range, self.int8_goal
-        )
+        references = list(self._reference(self.calibrate))
+        graph, _ = self.equalised
+        return int8.plan(graph, self.inputs(self.calibrate), references, self.output_range, self.int8_goal)
 
     def _planned(self, found: set[str], notes: tuple[str, ...]) -> dict[str, Any]:
         """What to say of an INT8 file: layers that lost their name in conversion stayed float too."""
