@@ -171,7 +171,10 @@ def test_batch_statistics_equal_pytorch_in_training_mode():
     torch.testing.assert_close(graph(x), training)
 
 
-def test_equalised_network_is_the_same_and_its_channels_alike():
+# Where a channel's variance is near eps (the smallest scale here: 3e-5 beside 1e-5), eps is made up for at
+# the calibration pictures' mean variance only, and a single picture's may differ.
+@pytest.mark.parametrize(("smallest", "decibels"), [(-1, 60), (-2, 50)])
+def test_equalised_network_is_the_same_and_its_channels_alike(smallest, decibels):
     torch.manual_seed(3)
     module = nn.Sequential(
         nn.Conv2d(3, 16, 3),
@@ -182,13 +185,14 @@ def test_equalised_network_is_the_same_and_its_channels_alike():
         nn.Conv2d(8, 3, 1),
     )
     with torch.no_grad():
-        module[0].weight *= torch.logspace(-2, 2, 16).reshape(-1, 1, 1, 1)  # four decades apart
+        module[0].weight *= torch.logspace(smallest, 2, 16).reshape(-1, 1, 1, 1)  # decades apart
     module.eval().requires_grad_(False)
     pictures = [picture(1, 3, 20, 20, seed=s) for s in range(4)]
     graph = g.capture(module, pictures[0])
     assert equalise(graph, pictures) == 2
     for x in pictures:
-        torch.testing.assert_close(graph(x), module(x), rtol=1e-2, atol=5e-3)
+        error = (graph(x) - module(x)).square().mean() / module(x).square().mean()
+        assert -10 * torch.log10(error) > decibels
     first = next(g.calls(graph, torch.ops.aten.conv2d.default))
     weight = g.constant(graph, first.args[1])
     reach = F.conv2d(pictures[0], weight).abs().amax((0, 2, 3))
