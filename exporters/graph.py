@@ -89,8 +89,8 @@ def replace(node: fx.Node, function: Callable[..., torch.Tensor], *args: Any) ->
 
 
 def constant(graph: fx.GraphModule, node: fx.Node | None) -> torch.Tensor | None:
-    """The parameter or buffer that a `get_attr` node names."""
-    if node is None:
+    """The parameter or buffer that a `get_attr` node names; None for any other node, and for none."""
+    if node is None or node.op != "get_attr":
         return None
     value: Any = graph
     for part in str(node.target).split("."):

@@ -161,6 +161,18 @@ def test_more_quality_costs_more_float_layers(photos):
     assert "out of reach" in some.notes[-1]
 
 
+def test_large_transposed_convolutions_keep_constant_kernels():
+    """The converter folds nothing into large constants: padding the kernel in the graph cost the delegate."""
+    module = nn.ConvTranspose2d(256, 96, 3, 2, 1, 1).eval().requires_grad_(False)
+    x = torch.randn(1, 256, 4, 4)
+    graph = g.capture(module, x)
+    rewrite_for("litert", graph)
+    model = tflite.convert(graph, x)
+    found = delegation(model)
+    assert (found.nodes, found.delegated, found.partitions) == (1, 1, 1)
+    np.testing.assert_allclose(open_tflite(model)(x.numpy()), module(x).numpy(), atol=1e-4)
+
+
 def test_resume_keeps_finished_files_and_mends_the_rest(photos, tmp_path):
     wild = generator(plain())
     few = {"formats": ("onnx",), "precisions": ("fp32", "int8"), "images_held_out": photos[4:]}

@@ -56,6 +56,8 @@ def rewrite(graph: fx.GraphModule) -> int:
         if weight is None:
             continue
         bias = g.constant(graph, g.argument(before, 2))
+        if bias is None and g.argument(before, 2) is not None:
+            continue
         figures: Any = [g.constant(graph, part) for part in (mean, variance, scale, shift)]  # type: ignore[arg-type]
         new_weight, new_bias = fold(weight, bias, figures, float(eps), transposed)  # type: ignore[arg-type]
         g.set_weight(graph, before, new_weight, new_bias)

@@ -35,13 +35,18 @@ def transposed_convolution(
         stride, padding, output_padding: (vertical, horizontal).
     """
     if any(output_padding):
-        weight = F.pad(weight, (0, output_padding[1], 0, output_padding[0]))
+        weight = extended(weight, output_padding)
     grows_by_stride = all(2 * p == k - s for p, k, s in zip(padding, weight.shape[2:], stride, strict=True))
     if grows_by_stride or not any(padding):
         return F.conv_transpose2d(x, weight, bias, stride, padding)
     full = F.conv_transpose2d(x, weight, bias, stride)
     height, width = full.shape[2] - 2 * padding[0], full.shape[3] - 2 * padding[1]
     return full.narrow(2, padding[0], height).narrow(3, padding[1], width)
+
+
+def extended(weight: torch.Tensor, output_padding: list[int]) -> torch.Tensor:
+    """The kernel with zero taps at its end, as many as there is output padding."""
+    return F.pad(weight, (0, output_padding[1], 0, output_padding[0]))
 
 
 def rewrite(graph: fx.GraphModule) -> int:
@@ -52,6 +57,12 @@ def rewrite(graph: fx.GraphModule) -> int:
         stride = _pair(g.argument(node, 3, [1]))
         padding, output_padding = _pair(g.argument(node, 4, [0])), _pair(g.argument(node, 5, [0]))
         if g.argument(node, 6, 1) == 1 and _pair(g.argument(node, 7, [1])) == [1, 1]:
+            kernel, shift = g.constant(graph, weight), g.constant(graph, bias)
+            if any(output_padding) and kernel is not None and (shift is None) == (bias is None):
+                # Now rather than in the graph: the converter does not fold operations on large constants.
+                g.set_weight(graph, node, extended(kernel, output_padding), shift)
+                _, weight, bias = node.args[:3]
+                output_padding = [0, 0]
             g.replace(node, transposed_convolution, x, weight, bias, stride, padding, output_padding)
             count += 1
     return count
