@@ -36,7 +36,7 @@ class Case:
     """One generator, its pictures, and how it is trained.
 
     Attributes:
-        images, held_out: folder of pictures to train on, and of others; of one folder, the last ten are others.
+        images, held_out: folder to train on, and one of others; without one, the last ten of `images`.
         steps: of optimiser, over all; `search` of them CoroNet's search.
         crop, batch: of the training pictures.
     """

@@ -45,6 +45,19 @@ class PruneOptions:
 
 
 @dataclass(frozen=True)
+class SuperResolutionOptions(PruneOptions):
+    """How CoroNet searches while the generator is trained towards true pictures."""
+
+    distillation: float = _setting(
+        0.0, "weight of the distance to the original's pictures, beside 1 for the true ones; 0: no teacher"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least("prune", self, distillation=0)
+
+
+@dataclass(frozen=True)
 class AdversarialOptions:
     """How CoroNet prunes while it trains against discriminators (Pix2Pix, CycleGAN)."""
 
@@ -148,10 +161,15 @@ class DistilOptions:
         5e-4, "Adam's; rises over the first 5 % of steps, then falls along a cosine"
     )
     perceptual: Path | None = _setting(None, "VGG19 weights (.safetensors) for an additional feature loss")
+    truth: float = _setting(
+        0.0,
+        "super resolution: weight of the distance to the pictures of --images, inputs being made from them; "
+        "0: they are inputs, and only the original's pictures count",
+    )
     device: str = _setting("auto", "auto, cpu or cuda")
 
     def __post_init__(self) -> None:
-        _at_least("distill", self, steps=1, batch=1, crop=16)
+        _at_least("distill", self, steps=1, batch=1, crop=16, truth=0)
         _positive("distill", self, "learning_rate")
         _among("distill.device", self.device, ("auto", "cpu", "cuda"))
 

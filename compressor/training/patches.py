@@ -12,7 +12,7 @@ from compressor.data.images import fit, read_image, to_tensor
 from compressor.errors import PocketganError
 from compressor.generators.spec import ImageFormat
 
-_CACHE = 1 << 30  # bytes of decoded pictures kept in memory; the rest is read again when drawn
+CACHE = 1 << 30  # bytes of decoded pictures kept in memory; the rest is read again when drawn
 _JITTER = 286 / 256  # CycleGAN's load size over its crop size
 
 
@@ -62,7 +62,7 @@ class Patches:
             return self._cache[index]
         pixels = read_image(self.paths[index], self.image.channels[0])
         pixels = fit(pixels, self._scaled(pixels.shape[0], pixels.shape[1]))
-        if self._cached + pixels.nbytes <= _CACHE:
+        if self._cached + pixels.nbytes <= CACHE:
             self._cache[index] = pixels
             self._cached += pixels.nbytes
         return pixels
