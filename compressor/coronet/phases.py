@@ -19,7 +19,10 @@ from compressor.adversarial.schedule import linear
 from compressor.coronet.supernet import Supernet
 from compressor.generators import Generator
 from compressor.options import AdversarialOptions
+from compressor.training import ranks
+from compressor.training.engine import Engine
 from compressor.training.loop import Loop, train_mode
+from compressor.training.norms import share_statistics
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -62,9 +65,13 @@ class Small:
         self.trajectory = trajectory
         self.searched = max(net.landed_at for net in self.supernets.values())
         self.generators = {name: net.materialise() for name, net in self.supernets.items()}
+        engine = Engine(self.options, self.device)
         self.modules = {
-            name: train_mode(generator.module.to(self.device)).requires_grad_(True)
+            name: train_mode(engine.arrange(share_statistics(generator.module.to(self.device))))
             for name, generator in self.generators.items()
+        }
+        self.forwards = {
+            name: engine.forward(module.requires_grad_(True)) for name, module in self.modules.items()
         }
         self.optimiser = _adam(
             [parameter for module in self.modules.values() for parameter in module.parameters()],
@@ -156,7 +163,7 @@ def play(
     for step in training:
         rate = _rate(step - begun, game, options)
         _set_rates(small.optimiser, rate)
-        training.report(**game.update(small.modules, small.optimiser, step, rate))
+        training.report(**ranks.mean(game.update(small.forwards, small.optimiser, step, rate), device))
     trajectory = [{"phase": "search", **point} for point in small.trajectory]
     trajectory += [{"phase": "train", **point} for point in training.trajectory]
     return Played(small.finished(), training.steps, trajectory, (searching, training))
@@ -196,6 +203,7 @@ def _search(
         _set_rates(optimiser, rate)
         generators = {name: net.ready() for name, net in supernets.items()}
         figures = game.update(generators, optimiser, step, rate)
+        figures = ranks.mean(figures, next(iter(supernets.values())).hyper.latent.device)
         last, looked = step + 1 == loop.steps, (step + 1) % options.check_every == 0
         for name, net in supernets.items():
             share = net.shrink(step)

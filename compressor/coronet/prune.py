@@ -22,7 +22,10 @@ from compressor.coronet.document import describe
 from compressor.coronet.supernet import Supernet
 from compressor.files import claim_folder, read_json, write_json
 from compressor.generators import Generator, load, save
+from compressor.launch import leads
 from compressor.options import PruneOptions
+from compressor.training import ranks
+from compressor.training.engine import Engine
 from compressor.training.loop import Loop, choose_device, cosine
 from compressor.training.losses import Distance
 from compressor.training.patches import Patches
@@ -67,16 +70,19 @@ def prune(
         log: JSON-lines file for figures of the training.
 
     Raises:
-        UsageError: the budget cannot be reached, or is already met.
+        UsageError: the budget cannot be reached or is already met, or the batch cannot be divided among
+            the processes.
         PocketganError: pictures cannot be read, the network cannot be traced, or `output` is taken.
     """
     factory = generator.spec.arguments.get("factory") if generator.spec.family == "custom" else None
     record = output / "prune.json"
-    if resume and record.exists():
+    ranks.check_batch("prune", options.batch, options.accumulate)
+    device = ranks.join(choose_device(options.device))
+    if resume and ranks.on_leader(record.exists):
         return PruneResult(load(output, factory=factory), output, read_json(record))
 
-    supernet = Supernet(generator, budget, options, seed=seed, device=choose_device(options.device))
-    claim_folder(output, resume=resume)
+    supernet = Supernet(generator, budget, options, seed=seed, device=device)
+    ranks.on_leader(lambda: claim_folder(output, resume=resume))
 
     search = _Search(supernet, images, options)
     identity = {"source": generator.sha256, "budget": budget.text, "seed": seed, **vars(options)}
@@ -101,12 +107,15 @@ def prune(
         seed=seed,
         trajectory=loop.trajectory,
     )
-    save(
-        small.spec, small.module, output, {"made_by": "prune", "source_sha256": generator.sha256, **document}
-    )
-    write_json(record, document)
+    provenance = {"made_by": "prune", "source_sha256": generator.sha256, **document}
+
+    def write() -> None:
+        save(small.spec, small.module, output, provenance)
+        write_json(record, document)
+
+    ranks.on_leader(write)
     loop.finish()
-    return PruneResult(load(output, factory=factory), output, document)
+    return PruneResult(load(output, factory=factory) if leads() else small, output, document)
 
 
 class _Search:
@@ -116,7 +125,10 @@ class _Search:
         self.supernet, self.options = supernet, options
         self.device = supernet.hyper.latent.device
         image = supernet.generator.spec.image
+        self.engine = Engine(options, self.device)
         self.teacher = copy.deepcopy(supernet.generator.module).to(self.device).eval().requires_grad_(False)
+        self.show = self.engine.forward(self.engine.arrange(self.teacher))
+        ranks.agree("the pictures' names", [path.name for path in images])
         self.patches = Patches(images, image, options.crop, options.batch, supernet.seed)
         self.distance = Distance(image, options.perceptual).to(self.device)
         self.optimiser = torch.optim.Adam(
@@ -126,14 +138,18 @@ class _Search:
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step and one proximal step; the figures worth watching."""
         options = self.options
-        pictures = self.patches(step).to(self.device)
-        with torch.no_grad():
-            wanted = self.teacher(pictures)
-        loss = self.distance(self.supernet.ready()(pictures), wanted)
+        total = 0.0
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        for (pictures,) in self.engine.parts(self.patches(step)):
+            with torch.no_grad():
+                wanted = self.show(pictures)
+            loss = self.distance(self.supernet.ready()(pictures), wanted) / options.accumulate
+            loss.backward()
+            total += loss.item()
+        ranks.average(self.optimiser)
         kernels, latent = self.optimiser.param_groups
         kernels["lr"] = cosine(step, options.steps, options.learning_rate)
         latent["lr"] = cosine(step, options.steps, options.latent_learning_rate)
         self.optimiser.step()
-        return {"loss": loss.item(), "share": self.supernet.shrink(step)}
+        figures = ranks.mean({"loss": total}, self.device)
+        return {**figures, "share": self.supernet.shrink(step)}
