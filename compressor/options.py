@@ -37,8 +37,10 @@ class PruneOptions:
     device: str = _setting("auto", "auto, cpu or cuda")
     precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
     channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
-    accumulate: int = _setting(1, "micro-batches that a step's batch is taken in, to save memory")
-    compile: bool = _setting(False, "run forward passes through torch.compile, where it works")
+    accumulate: int = _setting(
+        1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
+    )
+    compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
 
     def __post_init__(self) -> None:
         _at_least("prune", self, steps=1, batch=1, crop=16, round=1)
@@ -105,8 +107,10 @@ class AdversarialOptions:
     device: str = _setting("auto", "auto, cpu or cuda")
     precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
     channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
-    accumulate: int = _setting(1, "micro-batches that a step's batch is taken in, to save memory")
-    compile: bool = _setting(False, "run forward passes through torch.compile, where it works")
+    accumulate: int = _setting(
+        1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
+    )
+    compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
 
     def __post_init__(self) -> None:
         section = "adversarial"
@@ -165,8 +169,10 @@ class DistilOptions:
     device: str = _setting("auto", "auto, cpu or cuda")
     precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
     channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
-    accumulate: int = _setting(1, "micro-batches that a step's batch is taken in, to save memory")
-    compile: bool = _setting(False, "run forward passes through torch.compile, where it works")
+    accumulate: int = _setting(
+        1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
+    )
+    compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
 
     def __post_init__(self) -> None:
         _at_least("distill", self, steps=1, batch=1, crop=16)
