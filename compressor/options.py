@@ -41,6 +41,8 @@ class PruneOptions:
         1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
     )
     compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
+    samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
+    tensorboard: Path | None = _setting(None, "folder for TensorBoard's event files; none if not given")
 
     def __post_init__(self) -> None:
         _at_least("prune", self, steps=1, batch=1, crop=16, round=1)
@@ -111,6 +113,8 @@ class AdversarialOptions:
         1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
     )
     compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
+    samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
+    tensorboard: Path | None = _setting(None, "folder for TensorBoard's event files; none if not given")
 
     def __post_init__(self) -> None:
         section = "adversarial"
@@ -173,6 +177,8 @@ class DistilOptions:
         1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
     )
     compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
+    samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
+    tensorboard: Path | None = _setting(None, "folder for TensorBoard's event files; none if not given")
 
     def __post_init__(self) -> None:
         _at_least("distill", self, steps=1, batch=1, crop=16)
@@ -181,10 +187,15 @@ class DistilOptions:
         _engine("distill", self)
 
 
+def deciding(options: Any) -> dict[str, Any]:
+    """The settings that a result depends on: all but where it is watched."""
+    return {name: value for name, value in vars(options).items() if name != "tensorboard"}
+
+
 def _engine(section: str, options: Any) -> None:
     """Checks of how forward passes are run, alike for all tasks."""
     _among(f"{section}.precision", options.precision, ("fp32", "bf16"))
-    _at_least(section, options, accumulate=1)
+    _at_least(section, options, accumulate=1, samples=0)
     if options.batch % options.accumulate:
         raise UsageError(
             f"{section}.batch cannot be divided into as many micro-batches",

@@ -30,8 +30,8 @@ from compressor.data.pairs import UnpairedBatches, prepare
 from compressor.errors import UsageError
 from compressor.files import claim_folder
 from compressor.generators import Generator
-from compressor.options import AdversarialOptions
-from compressor.training import ranks
+from compressor.options import AdversarialOptions, deciding
+from compressor.training import ranks, watch
 from compressor.training.engine import Engine, renew
 from compressor.training.loop import choose_device, set_learning_rate
 from compressor.training.losses import Distance
@@ -86,6 +86,7 @@ def prune_cyclegan(
     """
     generators, budgets = {FORTH: forth, BACK: back}, {FORTH: budget, BACK: budget_back or budget}
     _check(forth, back, options)
+    watch.check(options)
     ranks.check_batch("adversarial", options.batch, options.accumulate)
     device = ranks.join(choose_device(options.device))
     if resume and ranks.on_leader((output / BACK / "prune.json").exists):
@@ -112,14 +113,18 @@ def prune_cyclegan(
         }
     identity = {
         "task": "cyclegan", "source": [forth.sha256, back.sha256], "seed": seed,
-        "budget": [budget.text for budget in budgets.values()], **vars(options),
+        "budget": [budget.text for budget in budgets.values()], **deciding(options),
     }  # fmt: skip
-    played = play(game, supernets, originals, options, output, identity, log)
+    folders = {name: output / name for name in supernets}
+    played = play(game, supernets, originals, options, output, identity, log, folders)
     for name, module in game.discriminators.items():
         save_discriminator(module, output / f"discriminator_{name[-1]}.safetensors")
     results = []
     for name, net in supernets.items():
-        facts = {"task": "cyclegan", "direction": name, "seed": seed, "steps_in_all": played.steps}
+        facts = {
+            "task": "cyclegan", "direction": name, "seed": seed, "steps_in_all": played.steps,
+            **played.watch.document(name),
+        }  # fmt: skip
         results.append(
             write_outcome(net, played.generators[name], output / name, options, facts, played.trajectory)
         )

@@ -30,8 +30,8 @@ from compressor.errors import UsageError
 from compressor.files import claim_folder
 from compressor.generators import Generator
 from compressor.generators.spec import ImageFormat
-from compressor.options import AdversarialOptions
-from compressor.training import ranks
+from compressor.options import AdversarialOptions, deciding
+from compressor.training import ranks, watch
 from compressor.training.engine import Engine, renew
 from compressor.training.loop import choose_device, set_learning_rate
 from compressor.training.losses import Distance
@@ -71,6 +71,7 @@ def prune_pix2pix(
     """
     if generator.spec.image.scale != 1:
         raise UsageError("Pix2Pix keeps the size of its pictures", got=f"scale {generator.spec.image.scale}")
+    watch.check(options)
     ranks.check_batch("adversarial", options.batch, options.accumulate)
     device = ranks.join(choose_device(options.device))
     if resume and (done := already_done(generator, output)):
@@ -85,11 +86,14 @@ def prune_pix2pix(
     originals = {} if options.scratch else {NAME: copy.deepcopy(generator.module).to(device).eval()}
     identity = {
         "task": "pix2pix", "source": generator.sha256, "budget": budget.text, "direction": direction,
-        "seed": seed, **vars(options),
+        "seed": seed, **deciding(options),
     }  # fmt: skip
-    played = play(game, {NAME: supernet}, originals, options, output, identity, log)
+    played = play(game, {NAME: supernet}, originals, options, output, identity, log, {NAME: output})
     save_discriminator(game.discriminator, output / "discriminator.safetensors")
-    facts = {"task": "pix2pix", "direction": direction, "seed": seed, "steps_in_all": played.steps}
+    facts = {
+        "task": "pix2pix", "direction": direction, "seed": seed, "steps_in_all": played.steps,
+        **played.watch.document(NAME),
+    }  # fmt: skip
     result = write_outcome(supernet, played.generators[NAME], output, options, facts, played.trajectory)
     played.finish()
     return result

@@ -20,11 +20,12 @@ import torch
 from compressor.budget import Budget
 from compressor.coronet.document import describe
 from compressor.coronet.supernet import Supernet
+from compressor.coronet.widths import Widths
 from compressor.files import claim_folder, read_json, write_json
 from compressor.generators import Generator, load, save
 from compressor.launch import leads
-from compressor.options import PruneOptions
-from compressor.training import ranks
+from compressor.options import PruneOptions, deciding
+from compressor.training import ranks, watch
 from compressor.training.engine import Engine
 from compressor.training.loop import Loop, choose_device, cosine
 from compressor.training.losses import Distance
@@ -76,6 +77,7 @@ def prune(
     """
     factory = generator.spec.arguments.get("factory") if generator.spec.family == "custom" else None
     record = output / "prune.json"
+    watch.check(options)
     ranks.check_batch("prune", options.batch, options.accumulate)
     device = ranks.join(choose_device(options.device))
     if resume and ranks.on_leader(record.exists):
@@ -85,15 +87,21 @@ def prune(
     ranks.on_leader(lambda: claim_folder(output, resume=resume))
 
     search = _Search(supernet, images, options)
-    identity = {"source": generator.sha256, "budget": budget.text, "seed": seed, **vars(options)}
-    parts = {"supernet": supernet, "optimiser": search.optimiser}
+    identity = {"source": generator.sha256, "budget": budget.text, "seed": seed, **deciding(options)}
+    widths = {"": Widths(supernet)}
+    seen = watch.Watch("prune", options.steps, {"": output}, options, search.samples, widths)
+    parts = {"supernet": supernet, "optimiser": search.optimiser, "watch": seen}
     loop = Loop("prune", options.steps, output / "checkpoint.pt", parts, identity, log)
     if not loop.resume():
         supernet.start_warm(search.teacher, search.patches)
     for step in loop:
-        loop.report(**search.step(step))
+        figures = search.step(step)
+        loop.report(**figures)
+        seen.look(step + 1, figures)
 
     supernet.land(options.steps)
+    seen.look(options.steps, {}, last=True)
+    seen.close()
     small = supernet.materialise()
     document = describe(
         generator,
@@ -105,6 +113,7 @@ def prune(
         proximal=options.proximal,
         steps=options.steps,
         seed=seed,
+        **seen.document(),
         trajectory=loop.trajectory,
     )
     provenance = {"made_by": "prune", "source_sha256": generator.sha256, **document}
@@ -134,6 +143,13 @@ class _Search:
         self.optimiser = torch.optim.Adam(
             [{"params": supernet.parameters()}, {"params": [supernet.hyper.latent]}], betas=(0.9, 0.999)
         )
+
+    def samples(self) -> dict[str, tuple[watch.Panels, tuple[float, float]]]:
+        """What original and student make of the first picture now."""
+        shown = self.patches(0)[:1].to(self.device)
+        with watch.at_rest(self.supernet.student):
+            made = {"original": self.show(shown), "student": self.supernet.ready()(shown)}
+        return {"": (made, self.supernet.generator.spec.image.output_range)}
 
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step and one proximal step; the figures worth watching."""

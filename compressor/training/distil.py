@@ -14,8 +14,8 @@ from compressor.errors import PocketganError
 from compressor.files import claim_folder, read_json, write_json
 from compressor.generators import Generator, load, save
 from compressor.launch import leads
-from compressor.options import DistilOptions
-from compressor.training import ranks
+from compressor.options import DistilOptions, deciding
+from compressor.training import ranks, watch
 from compressor.training.engine import Engine
 from compressor.training.loop import Loop, choose_device, cosine, set_learning_rate, train_mode
 from compressor.training.losses import Distance
@@ -77,6 +77,7 @@ def distil(
             )
     factory = student.spec.arguments.get("factory") if student.spec.family == "custom" else None
     record = output / "distill.json"
+    watch.check(options)
     ranks.check_batch("distill", options.batch, options.accumulate)
     device = ranks.join(choose_device(options.device))
     if resume and ranks.on_leader(record.exists):
@@ -93,8 +94,15 @@ def distil(
     distance = Distance(ours, options.perceptual).to(device)
     optimiser = torch.optim.Adam(module.parameters(), lr=options.learning_rate, betas=(0.9, 0.999))
 
-    identity = {"student": student.sha256, "teacher": teacher.sha256, "seed": seed, **vars(options)}
-    parts = {"student": module, "optimiser": optimiser}
+    identity = {"student": student.sha256, "teacher": teacher.sha256, "seed": seed, **deciding(options)}
+    shown = patches(0)[:1].to(device)
+
+    def samples() -> dict[str, tuple[watch.Panels, tuple[float, float]]]:
+        with watch.at_rest(module):
+            return {"": ({"original": show(shown), "student": paint(shown)}, ours.output_range)}
+
+    seen = watch.Watch("distill", options.steps, {"": output}, options, samples)
+    parts = {"student": module, "optimiser": optimiser, "watch": seen}
     loop = Loop("distill", options.steps, output / "checkpoint.pt", parts, identity, log)
     loop.resume()
     for step in loop:
@@ -109,7 +117,10 @@ def distil(
         ranks.average(optimiser)
         set_learning_rate(optimiser, cosine(step, options.steps, options.learning_rate))
         optimiser.step()
-        loop.report(**ranks.mean({"loss": total}, device))
+        figures = ranks.mean({"loss": total}, device)
+        loop.report(**figures)
+        seen.look(step + 1, figures)
+    seen.close()
 
     document = {
         "steps": options.steps,
@@ -117,6 +128,7 @@ def distil(
         "loss_first": loop.trajectory[0]["loss"],
         "loss_last": loop.trajectory[-1]["loss"],
         "trajectory": loop.trajectory,
+        **seen.document(),
     }
     provenance = {"made_by": "distill", "student_sha256": student.sha256, "teacher_sha256": teacher.sha256}
     module.cpu().eval()
