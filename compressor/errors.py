@@ -19,6 +19,7 @@ class PocketganError(Exception):
     """
 
     exit_code = 1
+    told = False  # another process has said it already
 
     def __init__(self, what: str, *, got: object = None, allowed: object = None, fix: str | None = None):
         self.what, self.got, self.allowed, self.fix = what, got, allowed, fix

@@ -35,6 +35,14 @@ class PruneOptions:
     perceptual: Path | None = _setting(None, "VGG19 weights (.safetensors) for an additional feature loss")
     round: int = _setting(1, "widths are multiples of this where the budget allows: 8 is fast on phones")
     device: str = _setting("auto", "auto, cpu or cuda")
+    precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
+    channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
+    accumulate: int = _setting(
+        1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
+    )
+    compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
+    samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
+    tensorboard: Path | None = _setting(None, "folder for TensorBoard's event files; none if not given")
 
     def __post_init__(self) -> None:
         _at_least("prune", self, steps=1, batch=1, crop=16, round=1)
@@ -42,6 +50,7 @@ class PruneOptions:
         _among("prune.hypernet", self.hypernet, ("gated", "collapsed", "dhp"))
         _among("prune.proximal", self.proximal, ("targeted", "l1"))
         _among("prune.device", self.device, ("auto", "cpu", "cuda"))
+        _engine("prune", self)
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,14 @@ class AdversarialOptions:
     )
     round: int = _setting(1, "widths are multiples of this where the budget allows: 8 is fast on phones")
     device: str = _setting("auto", "auto, cpu or cuda")
+    precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
+    channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
+    accumulate: int = _setting(
+        1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
+    )
+    compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
+    samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
+    tensorboard: Path | None = _setting(None, "folder for TensorBoard's event files; none if not given")
 
     def __post_init__(self) -> None:
         section = "adversarial"
@@ -128,6 +145,7 @@ class AdversarialOptions:
         _among("adversarial.hypernet", self.hypernet, ("gated", "collapsed", "dhp"))
         _among("adversarial.proximal", self.proximal, ("targeted", "l1"))
         _among("adversarial.device", self.device, ("auto", "cpu", "cuda"))
+        _engine("adversarial", self)
         if self.search_epochs >= self.epochs + self.epochs_decay:
             raise UsageError(
                 "adversarial.search_epochs leaves no epoch to train the pruned generator",
@@ -145,6 +163,10 @@ class AdversarialOptions:
             hypernet=self.hypernet,
             proximal=self.proximal,
             round=self.round,
+            precision=self.precision,
+            channels_last=self.channels_last,
+            accumulate=self.accumulate,
+            compile=self.compile,
         )
 
 
@@ -167,11 +189,37 @@ class DistilOptions:
         "0: they are inputs, and only the original's pictures count",
     )
     device: str = _setting("auto", "auto, cpu or cuda")
+    precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
+    channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
+    accumulate: int = _setting(
+        1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
+    )
+    compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
+    samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
+    tensorboard: Path | None = _setting(None, "folder for TensorBoard's event files; none if not given")
 
     def __post_init__(self) -> None:
         _at_least("distill", self, steps=1, batch=1, crop=16, truth=0)
         _positive("distill", self, "learning_rate")
         _among("distill.device", self.device, ("auto", "cpu", "cuda"))
+        _engine("distill", self)
+
+
+def deciding(options: Any) -> dict[str, Any]:
+    """The settings that a result depends on: all but where it is watched."""
+    return {name: value for name, value in vars(options).items() if name != "tensorboard"}
+
+
+def _engine(section: str, options: Any) -> None:
+    """Checks of how forward passes are run, alike for all tasks."""
+    _among(f"{section}.precision", options.precision, ("fp32", "bf16"))
+    _at_least(section, options, accumulate=1, samples=0)
+    if options.batch % options.accumulate:
+        raise UsageError(
+            f"{section}.batch cannot be divided into as many micro-batches",
+            got=f"batch {options.batch}, accumulate {options.accumulate}",
+            allowed=f"a batch that is a multiple of {options.accumulate}",
+        )
 
 
 def _at_least(section: str, options: object, **smallest: int) -> None:

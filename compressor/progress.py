@@ -6,11 +6,13 @@ import sys
 import time
 from types import TracebackType
 
+from compressor.launch import leads
+
 _PLAIN_INTERVAL = 10.0  # seconds between plain lines, so that a CI log stays readable
 
 
 class Progress:
-    """Shows how far a loop has come.
+    """Shows how far a loop has come; of several processes the first one does.
 
     >>> with Progress("prune", total=400) as progress:
     ...     progress.update(1, loss=0.12)
@@ -25,7 +27,7 @@ class Progress:
         self.title, self.total, self.done, self._start = title, total, start, start
         self._began = self._last_line = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if leads() and sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(total=total, initial=start, desc=title, file=sys.stderr, leave=True)
@@ -52,7 +54,7 @@ class Progress:
         """Print one line without breaking the bar."""
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
-        else:
+        elif leads():
             print(line, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:

@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from compressor.errors import UsageError
+from compressor.launch import leads, rank, world
 from pocketgan import __version__
 from pocketgan.boundary import Stopped, explain
 from pocketgan.options import Answer, common, nearest
@@ -32,6 +34,9 @@ COMMANDS = {
     "report": "Build the report page of a run folder.",
     "doctor": "What is installed, what is missing, and the command that mends it.",
 }
+
+
+TOGETHER = ("prune", "distill")  # what several processes can do, started by torchrun
 
 
 class Commands(click.Group):
@@ -61,10 +66,13 @@ class Commands(click.Group):
         as_json, verbose = "--json" in flags, not {"-v", "--verbose"}.isdisjoint(flags)
         line = ["pocketgan", *arguments]
         try:
+            _alone_or_together(arguments)
             answer = super().main(arguments, "pocketgan", standalone_mode=False, obj=line)
             if not isinstance(answer, Answer):
                 sys.exit(answer or 0)  # --help and --version have printed for themselves
             problem = answer.problem
+            if not leads():
+                sys.exit(problem.exit_code if problem else 0)
             if problem is not None:
                 click.echo(f"pocketgan: {problem}", err=True)
             document = answer.document | (problem.as_json() if problem else {})
@@ -78,10 +86,25 @@ class Commands(click.Group):
                 import traceback
 
                 traceback.print_exception(error)
-            click.echo(f"pocketgan: {known}", err=True)
-            if as_json:
+            if leads():
+                click.echo(f"pocketgan: {known}", err=True)
+            elif not (known.told or isinstance(known, UsageError)):  # wrong usage is wrong on rank 0 too
+                click.echo(f"pocketgan, rank {rank()}: {known}", err=True)
+            if as_json and leads():
                 _print(json.dumps(known.as_json(), indent=2))
             sys.exit(known.exit_code)
+
+
+def _alone_or_together(arguments: list[str]) -> None:
+    """Refuse to do several times what one process does."""
+    name = next((argument for argument in arguments if argument in COMMANDS), None)
+    if world() > 1 and name is not None and name not in TOGETHER:
+        raise UsageError(
+            f"several processes cannot {name} together",
+            got=f"{world()} processes",
+            allowed=f"torchrun with {' or '.join(TOGETHER)}",
+            fix="call pocketgan itself",
+        )
 
 
 def _print(text: str) -> None:

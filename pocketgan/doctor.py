@@ -20,8 +20,10 @@ BLOCKED = {
     "base": "everything",
     "compress": "inspect, prune, distill, eval",
     "export": "export, bench, run, quickstart",
+    "watch": "only --tensorboard",
     "test": "only the tests",
 }
+OPTIONAL = ("watch", "test")  # not missed by those who did not ask for it
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def diagnose(folder: Path) -> Diagnosis:
     """
     found = packages()
     amiss = [package for package in found if not package.fits]
-    needed = [f"{package.name}{package.required}" for package in amiss if package.extra != "test"]
+    needed = [f"{package.name}{package.required}" for package in amiss if package.extra not in OPTIONAL]
     mend = shlex.join([sys.executable, "-m", "pip", "install", *needed]) if needed else None
     return Diagnosis(
         packages=found,

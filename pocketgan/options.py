@@ -225,12 +225,17 @@ def from_settings(kind: type[Any]) -> Callable[[F], F]:
         made: Any = collect
         for field in reversed(fields):
             value_type = next(part for part in (*typing.get_args(hints[field.name]), hints[field.name]))
+            flag = "--" + field.name.replace("_", "-")
+            told = _sentence(field.metadata["help"])
+            if value_type is bool:
+                made = click.option(flag, is_flag=True, default=field.default, help=told)(made)
+                continue
             made = click.option(
-                "--" + field.name.replace("_", "-"),
+                flag,
                 type=FILE if value_type is Path else value_type,
                 default=field.default,
                 show_default=field.default is not None,
-                help=_sentence(field.metadata["help"]),
+                help=told,
             )(made)
         return made
 

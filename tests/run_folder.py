@@ -103,6 +103,7 @@ def write_prune(run: Path, chance: np.random.Generator, layers: int, layer_name:
         }
         for s in range(0, 401, 2)
     ]
+    noted = list(range(8, 401, 8))
     document = {
         "budget": {"asked": f"macs={target / before:.0%}", "metric": "macs", "target": target},
         "original": {
@@ -122,10 +123,33 @@ def write_prune(run: Path, chance: np.random.Generator, layers: int, layer_name:
         "steps": 400,
         "seed": 0,
         "layers": rows,
+        **write_samples(run / "prune"),
+        "widths": {
+            "steps": noted,
+            "vectors": [
+                {
+                    "name": row["name"],
+                    "whole": row["out_before"],
+                    "kept": [row["out_before"] - (row["out_before"] - row["out"]) * s // 400 for s in noted],
+                    "latent": [1.0] * len(noted),
+                }
+                for row in rows[::3]
+            ],
+        },
         "kept_whole": [{"name": layer_name.format(layers - 1), "reason": "its channels are the picture's"}],
         "trajectory": trajectory,
     }
     write_json(run / "prune" / "prune.json", document)
+
+
+def write_samples(stage: Path) -> dict[str, Any]:
+    """Sample pictures over time: the original's grey beside a brighter and brighter one."""
+    steps = (1, *range(50, 401, 50))
+    for step in steps:
+        grey = np.full((64, 128, 3), 0.5, np.float32)
+        grey[:, 64:] = step / 400
+        write_image(stage / "samples" / f"step_{step:06d}.png", grey)
+    return {"samples": {"panels": ["original", "student"], "steps": list(steps)}}
 
 
 def write_eval(run: Path, chance: np.random.Generator, size: int, scale: int, picture_name: str) -> None:

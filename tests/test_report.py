@@ -19,6 +19,7 @@ from benchmarks.report.page import report
 from benchmarks.report.pictures import LIMIT
 from benchmarks.report.run_folder import Layer, read_run
 from benchmarks.report.summary import summary, summary_json
+from benchmarks.report.watched import Vector
 from benchmarks.statistics import speed_up
 from compressor.data.images import write_image
 from compressor.errors import PocketganError
@@ -400,3 +401,43 @@ def test_lines_end_where_the_trajectory_ends():
     assert figures.lines([{"step": 0.0}] * 9, "loss", "t") is None
     flat = [{"step": s, "loss": 0.0} for s in range(3)]
     assert figures.lines(flat, "loss", "t") is not None
+
+
+# What was watched while it was trained
+
+
+def test_the_page_shows_widths_and_samples_over_time(whole):
+    page = Text(report(whole))
+    assert "Widths of the latent vectors, steps 8 to 400" in page.text
+    assert "Pruning: sample pictures over time original beside student" in page.text
+    labels = [a["aria-label"] for tag, a in page.elements if tag == "svg" and "aria-label" in a]
+    for vector in read_run(whole).prune.watched.vectors:
+        assert f"{vector.name}: {vector.kept[0]} to {vector.kept[-1]} of {vector.whole}" in labels
+        assert f"{vector.whole} → {vector.kept[-1]}" in page.text
+    films = [a["alt"] for tag, a in page.elements if tag == "img" and "step" in (a.get("alt") or "")]
+    assert films == [f"original beside student, step {step}" for step in (1, *range(50, 401, 50))]
+
+
+def test_a_width_strip_ends_at_the_share_that_stays():
+    drawn = str(figures.width_strip(Vector("a", 8, (8, 6, 2)), (1, 11, 21)))
+    assert 'd="M0 30L0.0 0.00L500.0 7.50L1000.0 22.50L1000 30Z"' in drawn
+
+
+def test_records_of_older_versions_and_a_pruned_folder_alone_can_be_shown(run, tmp_path):
+    for name in ("widths", "samples"):
+        edit(run / "prune" / "prune.json", lambda document, name=name: document.pop(name))
+    text = Text(report(run)).text
+    assert "Widths of the latent vectors" not in text and "Cost during" not in text
+    assert "Pruning: share of the original's MACs" in text
+    assert read_run(run).problems == {}
+    alone = shutil.copytree(run / "prune", tmp_path / "alone")
+    assert "Pruning: share of the original's MACs" in Text(report(alone)).text
+
+
+def test_damaged_samples_are_passed_over_and_damaged_widths_named(run):
+    (run / "prune" / "samples" / "step_000050.png").write_bytes(b"no picture")
+    (run / "prune" / "samples" / "step_000100.png").unlink()
+    films = [a for tag, a in Text(report(run)).elements if tag == "img" and "step" in (a.get("alt") or "")]
+    assert len(films) == 7
+    edit(run / "prune" / "prune.json", lambda document: document["widths"]["steps"].pop())
+    assert "widths that do not fit" in read_run(run).problems["prune"]

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from benchmarks.report import words
 from benchmarks.report.run_folder import Layer
+from benchmarks.report.watched import Vector
 from benchmarks.statistics import Summary
 
 _OPEN = Markup('<svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">')
@@ -167,6 +168,23 @@ def strip(values: Sequence[float], scale: Axis, middle: float, label: str) -> Ma
     x = 1000 * scale.share(middle)
     parts.append(Markup('<line class="middle" x1="{0:.1f}" x2="{0:.1f}" y1="1" y2="29"/></svg>').format(x))
     return Markup("").join(parts)
+
+
+def width_strip(vector: Vector, steps: Sequence[int]) -> Markup:
+    """A vector's width over the steps as an area, its whole length as the height of the strip."""
+    first, span = steps[0], max(1, steps[-1] - steps[0])
+    places = [
+        (1000 * (step - first) / span, 30 * (1 - kept / vector.whole))
+        for step, kept in zip(steps, vector.kept, strict=True)
+    ]
+    if len(places) == 1:
+        places.append((1000.0, places[0][1]))
+    line = "L".join(f"{x:.1f} {y:.2f}" for x, y in places)
+    label = f"{vector.name}: {vector.kept[0]} to {vector.kept[-1]} of {vector.whole}"
+    return Markup(
+        '<svg viewBox="0 0 1000 30" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<rect class="was" width="1000" height="30"/><path class="is" d="M0 30L{}L1000 30Z"/></svg>'
+    ).format(label, line)
 
 
 def _running_mean(known: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:

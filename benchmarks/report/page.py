@@ -12,8 +12,9 @@ from typing import Any
 
 from benchmarks.report import figures, words
 from benchmarks.report.findings import BASELINE, Findings, Row, Timing, busy, find, precision_remarks
-from benchmarks.report.pictures import gather
-from benchmarks.report.run_folder import RunFolder, read_run
+from benchmarks.report.pictures import filmstrip, gather
+from benchmarks.report.run_folder import Distillation, Pruning, RunFolder, read_run
+from benchmarks.report.watched import Watched
 from benchmarks.statistics import RATIO_RULE, STABILITY_RULE
 from compressor.files import atomic
 
@@ -102,6 +103,8 @@ def _charts(run: RunFolder, findings: Findings) -> dict[str, Any]:
         "distill_chart": figures.lines(distill.trajectory, "loss", "Loss during distillation")
         if distill
         else None,
+        "widths": _widths(pruning.watched) if pruning else [],
+        "films": _films({"Pruning": pruning, "Distillation": distill}),
         "strip": None,
         "latency": _latency(findings),
     }
@@ -111,6 +114,21 @@ def _charts(run: RunFolder, findings: Findings) -> dict[str, Any]:
         svg = figures.strip(finite, scale, findings.psnr_median, "PSNR of every picture")
         charts["strip"] = {"svg": svg, "axis": scale}
     return charts
+
+
+def _widths(watched: Watched) -> list[dict[str, Any]]:
+    return [
+        {"vector": vector, "svg": figures.width_strip(vector, watched.steps)} for vector in watched.vectors
+    ]
+
+
+def _films(stages: Mapping[str, Pruning | Distillation | None]) -> list[dict[str, Any]]:
+    """The sample pictures of every stage that left some."""
+    films = []
+    for title, stage in stages.items():
+        if stage is not None and (shown := filmstrip(stage.watched)):
+            films.append({"title": title, "panels": " beside ".join(stage.watched.panels), "shown": shown})
+    return films
 
 
 def _latency(findings: Findings) -> dict[str, Any] | None:

@@ -7,13 +7,17 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.report.run_folder import KINDS, Evaluation, Fidelity
+from benchmarks.report.watched import Watched
 
 LIMIT = 3_000_000  # bytes of pictures in one page, before base64
 _MOST = 12
 _PREVIEWS = ((1024, 90), (640, 85), (400, 80), (256, 70))  # longest side, JPEG quality; the first that fits
 _THUMBNAIL = 112
+_FILM = 9  # sample pictures of one stage
+_FRAME = (512, 80)  # their longest side, JPEG quality
 
 
 @dataclass(frozen=True)
@@ -59,22 +63,37 @@ def gather(evaluation: Evaluation) -> Gallery:
     return Gallery(tuple(shown), " ".join(notes) or None)
 
 
+def filmstrip(watched: Watched) -> list[dict[str, Any]]:
+    """Previews of at most nine samples, evenly spread, the first and the last among them."""
+    count = len(watched.samples)
+    chosen = sorted(
+        {round(k * (count - 1) / max(1, min(_MOST, count) - 1)) for k in range(min(_MOST, count))}
+    )
+    shown = []
+    for step, file in (watched.samples[index] for index in chosen):
+        try:
+            shown.append({"step": step, "uri": uri(preview(file, *_FRAME), "jpeg")})
+        except (OSError, SyntaxError, ValueError):
+            continue  # damaged: the others still show
+    return shown
+
+
 def _encode(chosen: Mapping[str, Mapping[str, Path]]) -> tuple[dict[str, dict[str, str]], str | None]:
     files = [file for kinds in chosen.values() for file in kinds.values()]
     if sum(file.stat().st_size for file in files) <= LIMIT:
         return {
-            name: {kind: _uri(file.read_bytes(), "png") for kind, file in kinds.items()}
+            name: {kind: uri(file.read_bytes(), "png") for kind, file in kinds.items()}
             for name, kinds in chosen.items()
         }, None
     for side, quality in _PREVIEWS:
         previews = {
-            name: {kind: _preview(file, side, quality) for kind, file in kinds.items()}
+            name: {kind: preview(file, side, quality) for kind, file in kinds.items()}
             for name, kinds in chosen.items()
         }
         if sum(len(data) for kinds in previews.values() for data in kinds.values()) <= LIMIT:
             break
     return {
-        name: {kind: _uri(data, "jpeg") for kind, data in kinds.items()} for name, kinds in previews.items()
+        name: {kind: uri(data, "jpeg") for kind, data in kinds.items()} for name, kinds in previews.items()
     }, (
         f"To keep this page small, pictures are JPEG previews of at most {side} pixels a side (quality "
         f"{quality}); the exact ones are in eval/images. PSNR and SSIM are of the exact ones."
@@ -104,7 +123,8 @@ def _measure(file: Path) -> tuple[int, int]:
         return image.size
 
 
-def _preview(file: Path, side: int, quality: int) -> bytes:
+def preview(file: Path, side: int, quality: int) -> bytes:
+    """A picture as JPEG, of at most `side` pixels a side."""
     from PIL import Image
 
     with Image.open(file) as image:
@@ -116,8 +136,9 @@ def _preview(file: Path, side: int, quality: int) -> bytes:
 
 
 def _thumbnail(file: Path) -> str:
-    return _uri(_preview(file, _THUMBNAIL, 80), "jpeg")
+    return uri(preview(file, _THUMBNAIL, 80), "jpeg")
 
 
-def _uri(data: bytes, kind: str) -> str:
+def uri(data: bytes, kind: str) -> str:
+    """A file's bytes as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks.report.watched import Watched, read_watched
 from benchmarks.samples import BenchResult, read_bench
 from compressor.errors import PocketganError
 from compressor.files import read_json
@@ -43,6 +44,7 @@ class Pruning:
     kept_whole: tuple[tuple[str, str], ...]
     trajectory: tuple[Mapping[str, float], ...]
     steps: int
+    watched: Watched
 
     @property
     def share(self) -> float:
@@ -61,6 +63,7 @@ class Distillation:
 
     steps: int
     trajectory: tuple[Mapping[str, float], ...]
+    watched: Watched
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,8 @@ def read_run(folder: Path) -> RunFolder:
         recipe=attempt("recipe", folder / "recipe.yaml", lambda path: path.read_text(encoding="utf-8")),
         environment=attempt("environment", folder / "environment.json", _mapping),
         stages=attempt("stages", folder / "stages.json", _mapping) or {},
-        prune=attempt("prune", folder / "prune" / "prune.json", _read_prune),
+        prune=attempt("prune", folder / "prune" / "prune.json", _read_prune)
+        or attempt("prune", folder / "prune.json", _read_prune),
         distill=attempt("distill", folder / "distill" / "distill.json", _read_distill),
         evaluation=attempt("eval", folder / "eval" / "eval.json", _read_evaluation),
         exports=exports,
@@ -166,7 +170,7 @@ def read_run(folder: Path) -> RunFolder:
     if not problems and len(run.missing) == 5 and run.recipe is None and run.environment is None:
         raise PocketganError(
             f"{folder} holds nothing to report",
-            allowed="a run folder, or a folder with export.json or bench.json in it",
+            allowed="a run folder, or a folder with prune.json, export.json or bench.json in it",
             fix="make one: pocketgan run RECIPE.yaml",
         )
     return run
@@ -235,7 +239,8 @@ def _read_prune(path: Path) -> Pruning:
         ),
         kept_whole=tuple((str(k["name"]), str(k["reason"])) for k in document.get("kept_whole", ())),
         trajectory=_trajectory(document, "share", "loss"),
-        steps=int(document["steps"]),
+        steps=int(document.get("steps_in_all", document["steps"])),
+        watched=read_watched(path, document),
     )
     if pruning.metric not in pruning.original or not all(
         value > 0 for side in (pruning.original, pruning.reached) for value in side.values()
@@ -246,13 +251,18 @@ def _read_prune(path: Path) -> Pruning:
 
 def _read_distill(path: Path) -> Distillation:
     document = _mapping(path)
-    return Distillation(int(document["steps"]), _trajectory(document, "loss"))
+    return Distillation(int(document["steps"]), _trajectory(document, "loss"), read_watched(path, document))
 
 
 def _trajectory(document: Mapping[str, Any], *keys: str) -> tuple[Mapping[str, float], ...]:
-    """The points whose figures are finite numbers."""
+    """The points whose figures are finite numbers; of a CycleGAN's two generators, its own."""
+    own = f"_{document.get('direction')}"
     points = [
-        {key: float(point[key]) for key in ("step", *keys) if point.get(key) is not None}
+        {
+            key: float(value)
+            for key in ("step", *keys)
+            if (value := point.get(key, point.get(key + own))) is not None
+        }
         for point in document["trajectory"]
     ]
     return tuple(point for point in points if all(math.isfinite(value) for value in point.values()))

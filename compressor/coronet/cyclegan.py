@@ -30,7 +30,9 @@ from compressor.data.pairs import UnpairedBatches, prepare
 from compressor.errors import UsageError
 from compressor.files import claim_folder
 from compressor.generators import Generator
-from compressor.options import AdversarialOptions
+from compressor.options import AdversarialOptions, deciding
+from compressor.training import ranks, watch
+from compressor.training.engine import Engine, renew
 from compressor.training.loop import choose_device, set_learning_rate
 from compressor.training.losses import Distance
 
@@ -84,7 +86,10 @@ def prune_cyclegan(
     """
     generators, budgets = {FORTH: forth, BACK: back}, {FORTH: budget, BACK: budget_back or budget}
     _check(forth, back, options)
-    if resume and (output / BACK / "prune.json").exists():
+    watch.check(options)
+    ranks.check_batch("adversarial", options.batch, options.accumulate)
+    device = ranks.join(choose_device(options.device))
+    if resume and ranks.on_leader((output / BACK / "prune.json").exists):
         found = [already_done(generator, output / name) for name, generator in generators.items()]
         if found[0] and found[1]:
             return CycleGANResult(found[0], found[1])
@@ -93,14 +98,14 @@ def prune_cyclegan(
             name: replace(generator, module=anew(generator.spec, seed + index))
             for index, (name, generator) in enumerate(generators.items())
         }
-    device = choose_device(options.device)
     game = CycleGANGame(generators, a, b, options, seed, device)
     search = options.search(game.epoch)
     supernets = {
         name: Supernet(generator, budgets[name], search, seed=seed, device=device)
         for name, generator in generators.items()
     }
-    claim_folder(output, resume=resume)
+    ranks.on_leader(lambda: claim_folder(output, resume=resume))
+    ranks.agree("the pictures' names", [path.name for path in (*a, *b)])
     originals = {}
     if not options.scratch:
         originals = {
@@ -108,14 +113,18 @@ def prune_cyclegan(
         }
     identity = {
         "task": "cyclegan", "source": [forth.sha256, back.sha256], "seed": seed,
-        "budget": [budget.text for budget in budgets.values()], **vars(options),
+        "budget": [budget.text for budget in budgets.values()], **deciding(options),
     }  # fmt: skip
-    played = play(game, supernets, originals, options, output, identity, log)
+    folders = {name: output / name for name in supernets}
+    played = play(game, supernets, originals, options, output, identity, log, folders)
     for name, module in game.discriminators.items():
         save_discriminator(module, output / f"discriminator_{name[-1]}.safetensors")
     results = []
     for name, net in supernets.items():
-        facts = {"task": "cyclegan", "direction": name, "seed": seed, "steps_in_all": played.steps}
+        facts = {
+            "task": "cyclegan", "direction": name, "seed": seed, "steps_in_all": played.steps,
+            **played.watch.document(name),
+        }  # fmt: skip
         results.append(
             write_outcome(net, played.generators[name], output / name, options, facts, played.trajectory)
         )
@@ -170,13 +179,17 @@ class CycleGANGame:
         self.batches = UnpairedBatches(a, b, image.channels, image.input_range, draw)
         self.gan = options.gan or "lsgan"
         width, layers = options.discriminator_width, options.discriminator_layers
+        self.engine = Engine(options, device)
         self.discriminators = {
-            name: initialise(
-                PatchDiscriminator(generator.spec.image.channels[1], width, layers, "instance"),
-                seed + 1 + index,
-            ).to(device)
+            name: self.engine.arrange(
+                initialise(
+                    PatchDiscriminator(generator.spec.image.channels[1], width, layers, "instance"),
+                    seed + 1 + index,
+                ).to(device)
+            )
             for index, (name, generator) in enumerate(generators.items())
         }
+        self.judges = {name: self.engine.forward(module) for name, module in self.discriminators.items()}
         self.optimiser = torch.optim.Adam(
             itertools.chain(*(module.parameters() for module in self.discriminators.values())),
             lr=options.learning_rate,
@@ -186,7 +199,11 @@ class CycleGANGame:
         self.teachers = {}
         if options.distillation:
             self.teachers = {
-                name: copy.deepcopy(generator.module).to(device).eval().requires_grad_(False)
+                name: self.engine.forward(
+                    self.engine.arrange(
+                        copy.deepcopy(generator.module).to(device).eval().requires_grad_(False)
+                    )
+                )
                 for name, generator in generators.items()
             }
         self.distance = Distance(image)
@@ -208,16 +225,34 @@ class CycleGANGame:
     def update(
         self, generators: Mapping[str, Forward], optimiser: torch.optim.Optimizer, step: int, rate: float
     ) -> dict[str, float]:
-        a, b = (pictures.to(self.device) for pictures in self.batches(step))
-        given, wanted = {FORTH: a, BACK: b}, {FORTH: b, BACK: a}
-        made = {name: generator(given[name]) for name, generator in generators.items()}
-
+        parts = self.engine.parts(*self.batches(step))
         for module in self.discriminators.values():
             module.train().requires_grad_(False)
+        optimiser.zero_grad(set_to_none=True)
+        figures = dict.fromkeys(("loss", "gan", "cycle"), 0.0)
+        made: dict[str, list[torch.Tensor]] = {name: [] for name in generators}
+        for a, b in parts:
+            renew(generators)
+            painted, values = self._teach(generators, {FORTH: a, BACK: b}, len(parts))
+            for name, pictures in painted.items():
+                made[name].append(pictures)
+            for name, value in values.items():
+                figures[name] += value
+        ranks.average(optimiser)
+        optimiser.step()
+        wanted = {FORTH: [b for _, b in parts], BACK: [a for a, _ in parts]}
+        return {**figures, "discriminator": self._judge(wanted, made, step, rate)}
+
+    def _teach(
+        self, generators: Mapping[str, Forward], given: Mapping[str, torch.Tensor], count: int
+    ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """The generators' gradients of one of `count` micro-batches; its pictures and figures."""
+        wanted = {FORTH: given[BACK], BACK: given[FORTH]}
+        made = {name: generator(given[name]) for name, generator in generators.items()}
         fooled = torch.zeros((), device=self.device)
         cycled, same, taught = fooled, fooled, fooled
         for name, other in ((FORTH, BACK), (BACK, FORTH)):
-            fooled = fooled + adversarial(self.discriminators[name](made[name]), True, self.gan)
+            fooled = fooled + adversarial(self.judges[name](made[name]), True, self.gan)
             cycled = cycled + F.l1_loss(generators[other](made[name]), given[name])
             if self.options.identity:
                 same = same + F.l1_loss(generators[name](wanted[name]), wanted[name])
@@ -227,19 +262,32 @@ class CycleGANGame:
                 taught = taught + self.distance(made[name], painted)
         loss = fooled + self.options.cycle * (cycled + self.options.identity * same)
         loss = loss + self.options.distillation * taught
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+        (loss / count).backward()
+        values = {"loss": loss, "gan": fooled, "cycle": cycled}
+        return (
+            {name: pictures.detach() for name, pictures in made.items()},
+            {name: value.item() / count for name, value in values.items()},
+        )
 
-        judged = torch.zeros((), device=self.device)
+    def _judge(
+        self,
+        wanted: Mapping[str, list[torch.Tensor]],
+        made: Mapping[str, list[torch.Tensor]],
+        step: int,
+        rate: float,
+    ) -> float:
+        """One update of the discriminators; their loss. The pools are alike on all processes."""
+        self.optimiser.zero_grad(set_to_none=True)
+        total = 0.0
         for name, module in self.discriminators.items():
             module.requires_grad_(True)
-            shown = self.pools[name](made[name].detach(), step)
-            judged = judged + discriminator_loss(module(wanted[name]), module(shown), self.gan)
-        self.optimiser.zero_grad(set_to_none=True)
-        judged.backward()
+            shown = self.engine.parts(self.pools[name](ranks.gather(torch.cat(made[name])), step))
+            for real, (false,) in zip(wanted[name], shown, strict=True):
+                judge = self.judges[name]
+                loss = discriminator_loss(judge(real), judge(false), self.gan) / len(shown)
+                loss.backward()
+                total += loss.item()
+        ranks.average(self.optimiser)
         set_learning_rate(self.optimiser, rate)
         self.optimiser.step()
-        return {
-            "loss": loss.item(), "gan": fooled.item(), "cycle": cycled.item(), "discriminator": judged.item()
-        }  # fmt: skip
+        return total

@@ -13,7 +13,9 @@ from compressor.coronet.prune import PruneResult
 from compressor.coronet.supernet import Supernet
 from compressor.files import atomic, read_json, write_json
 from compressor.generators import Generator, load, save
+from compressor.launch import leads
 from compressor.options import AdversarialOptions
+from compressor.training import ranks
 
 RECORD = "prune.json"
 
@@ -21,7 +23,7 @@ RECORD = "prune.json"
 def already_done(generator: Generator, folder: Path) -> PruneResult | None:
     """The result in a folder, if an earlier call finished it."""
     record = folder / RECORD
-    if not record.exists():
+    if not ranks.on_leader(record.exists):
         return None
     return PruneResult(load(folder, factory=_factory(generator)), folder, read_json(record))
 
@@ -58,20 +60,23 @@ def write_outcome(
         steps=net.landed_at,
         trajectory=trajectory,
     )
-    save(
-        small.spec,
-        small.module,
-        folder,
-        {"made_by": "prune", "source_sha256": net.generator.sha256, **document},
-    )
-    write_json(folder / RECORD, document)
-    return PruneResult(load(folder, factory=_factory(net.generator)), folder, document)
+    provenance = {"made_by": "prune", "source_sha256": net.generator.sha256, **document}
+
+    def write() -> None:
+        save(small.spec, small.module, folder, provenance)
+        write_json(folder / RECORD, document)
+
+    ranks.on_leader(write)
+    made = load(folder, factory=_factory(net.generator)) if leads() else small
+    return PruneResult(made, folder, document)
 
 
 def save_discriminator(module: nn.Module, path: Path) -> None:
     """Write a discriminator's weights in upstream's names, to go on from."""
     from safetensors.torch import save as to_bytes
 
+    if not leads():
+        return
     state = {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
     with atomic(path) as file:
         file.write(to_bytes(state, metadata={"format": "pt"}))

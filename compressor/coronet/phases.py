@@ -17,9 +17,13 @@ from torch import nn
 from compressor.adversarial.initialise import initialise_hypernetwork
 from compressor.adversarial.schedule import linear
 from compressor.coronet.supernet import Supernet
+from compressor.coronet.widths import Widths
 from compressor.generators import Generator
 from compressor.options import AdversarialOptions
+from compressor.training import ranks, watch
+from compressor.training.engine import Engine
 from compressor.training.loop import Loop, train_mode
+from compressor.training.norms import share_statistics
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -62,9 +66,13 @@ class Small:
         self.trajectory = trajectory
         self.searched = max(net.landed_at for net in self.supernets.values())
         self.generators = {name: net.materialise() for name, net in self.supernets.items()}
+        engine = Engine(self.options, self.device)
         self.modules = {
-            name: train_mode(generator.module.to(self.device)).requires_grad_(True)
+            name: train_mode(engine.arrange(share_statistics(generator.module.to(self.device))))
             for name, generator in self.generators.items()
+        }
+        self.forwards = {
+            name: engine.forward(module.requires_grad_(True)) for name, module in self.modules.items()
         }
         self.optimiser = _adam(
             [parameter for module in self.modules.values() for parameter in module.parameters()],
@@ -105,11 +113,13 @@ class Played:
         generators: the small ones, trained, on the CPU, in eval mode.
         steps: of search and training together.
         trajectory: figures over time.
+        watch: widths and samples over time.
     """
 
     generators: dict[str, Generator]
     steps: int
     trajectory: list[dict[str, Any]]
+    watch: watch.Watch
     loops: tuple[Loop, ...]
 
     def finish(self) -> None:
@@ -126,6 +136,7 @@ def play(
     output: Path,
     identity: Mapping[str, Any],
     log: Path | None,
+    folders: Mapping[str, Path],
 ) -> Played:
     """Search, materialise, train on. Can be killed at any moment and called again.
 
@@ -137,16 +148,20 @@ def play(
         output: folder for the two checkpoints.
         identity: settings that must be equal for a checkpoint to be continued.
         log: JSON-lines file for figures.
-
+        folders: where each generator's own files go.
     """
     device = next(iter(supernets.values())).hyper.latent.device
     small = Small(supernets, options, device)
-    parts = {"small": small, **game.parts()}
+    widths = {name: Widths(net) for name, net in supernets.items()}
     total = (options.epochs + options.epochs_decay) * game.epoch
+    painter = _Painter(game, supernets, originals, small)
+    seen = watch.Watch("prune", total, folders, options, painter, widths)
+    parts = {"small": small, "watch": seen, **game.parts()}
     searching = _search_loop(game, supernets, options, output, identity, log)
+    searching.parts = {**searching.parts, "watch": seen}
     training = Loop("train", total, output / "training.pt", parts, identity, log)
     if not training.resume():
-        _search(game, supernets, originals, options, searching)
+        _search(game, supernets, originals, options, searching, seen)
         small.take(searching.trajectory)
         training.start = small.searched
         training.hold()
@@ -156,10 +171,38 @@ def play(
     for step in training:
         rate = _rate(step - begun, game, options)
         _set_rates(small.optimiser, rate)
-        training.report(**game.update(small.modules, small.optimiser, step, rate))
+        figures = ranks.mean(game.update(small.forwards, small.optimiser, step, rate), device)
+        training.report(**figures)
+        seen.look(step + 1, figures)
+    seen.close()
     trajectory = [{"phase": "search", **point} for point in small.trajectory]
     trajectory += [{"phase": "train", **point} for point in training.trajectory]
-    return Played(small.finished(), training.steps, trajectory, (searching, training))
+    return Played(small.finished(), training.steps, trajectory, seen, (searching, training))
+
+
+@dataclass(frozen=True)
+class _Painter:
+    """Paints the same picture again and again, by the generators of now."""
+
+    game: Game
+    supernets: Mapping[str, Supernet]
+    originals: Mapping[str, nn.Module]
+    small: Small
+
+    def __call__(self) -> dict[str, tuple[watch.Panels, tuple[float, float]]]:
+        return {name: self._panels(name, net) for name, net in self.supernets.items()}
+
+    def _panels(self, name: str, net: Supernet) -> tuple[watch.Panels, tuple[float, float]]:
+        given = self.game.inputs(name, 0)[:1].to(self.small.device)
+        image = net.generator.spec.image
+        (low, high), (least, most) = image.input_range, image.output_range
+        panels = {"given": (given - low) / (high - low) * (most - least) + least}
+        if name in self.originals:
+            panels["original"] = self.originals[name](given)
+        searching = hasattr(net, "student")
+        with watch.at_rest(net.student if searching else self.small.modules[name]):
+            panels["student"] = (net.ready() if searching else self.small.forwards[name])(given)
+        return panels, image.output_range
 
 
 def _search_loop(
@@ -185,6 +228,7 @@ def _search(
     originals: Mapping[str, nn.Module],
     options: AdversarialOptions,
     loop: Loop,
+    seen: watch.Watch,
 ) -> None:
     """Train the supernets while their latent entries shrink, until each has landed on its own target."""
     optimiser = loop.parts["optimiser"]
@@ -196,6 +240,7 @@ def _search(
         _set_rates(optimiser, rate)
         generators = {name: net.ready() for name, net in supernets.items()}
         figures = game.update(generators, optimiser, step, rate)
+        figures = ranks.mean(figures, next(iter(supernets.values())).hyper.latent.device)
         last, looked = step + 1 == loop.steps, (step + 1) % options.check_every == 0
         for name, net in supernets.items():
             share = net.shrink(step)
@@ -204,7 +249,9 @@ def _search(
                 net.land(step + 1)
             figures[f"share_{name}" if len(supernets) > 1 else "share"] = share
         loop.report(**figures)
-        if not last and all(net.keep is not None for net in supernets.values()):
+        landed = all(net.keep is not None for net in supernets.values())
+        seen.look(step + 1, figures, last=landed)
+        if not last and landed:
             return
 
 

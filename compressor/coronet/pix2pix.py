@@ -30,9 +30,12 @@ from compressor.errors import UsageError
 from compressor.files import claim_folder
 from compressor.generators import Generator
 from compressor.generators.spec import ImageFormat
-from compressor.options import AdversarialOptions
+from compressor.options import AdversarialOptions, deciding
+from compressor.training import ranks, watch
+from compressor.training.engine import Engine, renew
 from compressor.training.loop import choose_device, set_learning_rate
 from compressor.training.losses import Distance
+from compressor.training.norms import share_statistics
 
 NAME = "generator"
 
@@ -68,23 +71,29 @@ def prune_pix2pix(
     """
     if generator.spec.image.scale != 1:
         raise UsageError("Pix2Pix keeps the size of its pictures", got=f"scale {generator.spec.image.scale}")
+    watch.check(options)
+    ranks.check_batch("adversarial", options.batch, options.accumulate)
+    device = ranks.join(choose_device(options.device))
     if resume and (done := already_done(generator, output)):
         return done
     if options.scratch:
         generator = replace(generator, module=anew(generator.spec, seed))
-    device = choose_device(options.device)
     game = Pix2PixGame(generator, pairs, options, direction, seed, device)
     search = options.search(game.epoch)
     supernet = Supernet(generator, budget, search, seed=seed, device=device)
-    claim_folder(output, resume=resume)
+    ranks.on_leader(lambda: claim_folder(output, resume=resume))
+    ranks.agree("the pictures' names", [pair.a.name for pair in pairs])
     originals = {} if options.scratch else {NAME: copy.deepcopy(generator.module).to(device).eval()}
     identity = {
         "task": "pix2pix", "source": generator.sha256, "budget": budget.text, "direction": direction,
-        "seed": seed, **vars(options),
+        "seed": seed, **deciding(options),
     }  # fmt: skip
-    played = play(game, {NAME: supernet}, originals, options, output, identity, log)
+    played = play(game, {NAME: supernet}, originals, options, output, identity, log, {NAME: output})
     save_discriminator(game.discriminator, output / "discriminator.safetensors")
-    facts = {"task": "pix2pix", "direction": direction, "seed": seed, "steps_in_all": played.steps}
+    facts = {
+        "task": "pix2pix", "direction": direction, "seed": seed, "steps_in_all": played.steps,
+        **played.watch.document(NAME),
+    }  # fmt: skip
     result = write_outcome(supernet, played.generators[NAME], output, options, facts, played.trajectory)
     played.finish()
     return result
@@ -115,18 +124,21 @@ class Pix2PixGame:
         check_size(draw.crop, options.discriminator_layers)
         self.batches = PairedBatches(pairs, self.image, draw, direction)
         self.gan = options.gan or "vanilla"
-        self.discriminator = initialise(
-            PatchDiscriminator(
-                sum(self.image.channels), options.discriminator_width, options.discriminator_layers, "batch"
-            ),
-            seed + 1,
-        ).to(device)
+        self.engine = Engine(options, device)
+        discriminator = PatchDiscriminator(
+            sum(self.image.channels), options.discriminator_width, options.discriminator_layers, "batch"
+        )
+        self.discriminator = self.engine.arrange(
+            share_statistics(initialise(discriminator, seed + 1).to(device))
+        )
+        self.judge = self.engine.forward(self.discriminator)
         self.optimiser = torch.optim.Adam(
             self.discriminator.parameters(), lr=options.learning_rate, betas=(options.beta1, 0.999)
         )
         self.teacher = None
         if options.distillation:
-            self.teacher = copy.deepcopy(generator.module).to(device).eval().requires_grad_(False)
+            teacher = copy.deepcopy(generator.module).to(device).eval().requires_grad_(False)
+            self.teacher = self.engine.forward(self.engine.arrange(teacher))
         self.distance = Distance(self.image)
 
     @property
@@ -142,32 +154,64 @@ class Pix2PixGame:
     def update(
         self, generators: Mapping[str, Forward], optimiser: torch.optim.Optimizer, step: int, rate: float
     ) -> dict[str, float]:
-        inputs, targets = (pictures.to(self.device) for pictures in self.batches(step))
-        output = generators[NAME](inputs)
-        given = _symmetric(inputs, self.image.input_range)
-        wanted = _symmetric(targets, self.image.output_range)
-        made = _symmetric(output, self.image.output_range)
-
-        self.discriminator.train().requires_grad_(True)
-        real, false = (self.discriminator(torch.cat([given, x], 1)) for x in (wanted, made.detach()))
-        judged = discriminator_loss(real, false, self.gan)
-        self.optimiser.zero_grad(set_to_none=True)
-        judged.backward()
+        parts, generator = self.engine.parts(*self.batches(step)), generators[NAME]
+        with torch.set_grad_enabled(len(parts) == 1):  # of several, graphs would fill the memory
+            outputs = [generator(inputs) for inputs, _ in parts]
+        judged = self._judge(parts, [output.detach() for output in outputs])
         set_learning_rate(self.optimiser, rate)
         self.optimiser.step()
 
         self.discriminator.requires_grad_(False)
-        fooled = adversarial(self.discriminator(torch.cat([given, made], 1)), True, self.gan)
+        optimiser.zero_grad(set_to_none=True)
+        figures = {"loss": 0.0, "l1": 0.0, "gan": 0.0, "discriminator": judged}
+        for (inputs, targets), output in zip(parts, outputs, strict=True):
+            if len(parts) > 1:
+                renew(generators)
+                output = generator(inputs)
+            for name, value in self._teach(inputs, targets, output, len(parts)).items():
+                figures[name] += value
+        ranks.average(optimiser)
+        optimiser.step()
+        return figures
+
+    def _judge(self, parts: Sequence[tuple[torch.Tensor, ...]], outputs: Sequence[torch.Tensor]) -> float:
+        """The discriminator's gradients on real and made pictures, and its loss."""
+        self.discriminator.train().requires_grad_(True)
+        self.optimiser.zero_grad(set_to_none=True)
+        total = 0.0
+        for (inputs, targets), output in zip(parts, outputs, strict=True):
+            given, wanted, made = self._alike(inputs, targets, output)
+            real, false = (self.judge(torch.cat([given, x], 1)) for x in (wanted, made))
+            loss = discriminator_loss(real, false, self.gan) / len(parts)
+            loss.backward()
+            total += loss.item()
+        ranks.average(self.optimiser)
+        return total
+
+    def _teach(
+        self, inputs: torch.Tensor, targets: torch.Tensor, output: torch.Tensor, count: int
+    ) -> dict[str, float]:
+        """The generator's gradients of one of `count` micro-batches, and its share of the figures."""
+        given, wanted, made = self._alike(inputs, targets, output)
+        fooled = adversarial(self.judge(torch.cat([given, made], 1)), True, self.gan)
         l1 = F.l1_loss(made, wanted)
         loss = fooled + self.options.l1 * l1
         if self.teacher is not None:
             with torch.no_grad():
                 painted = self.teacher(inputs)
             loss = loss + self.options.distillation * self.distance(output, painted)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        return {"loss": loss.item(), "l1": l1.item(), "gan": fooled.item(), "discriminator": judged.item()}
+        (loss / count).backward()
+        return {name: value.item() / count for name, value in (("loss", loss), ("l1", l1), ("gan", fooled))}
+
+    def _alike(
+        self, inputs: torch.Tensor, targets: torch.Tensor, output: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What is given, wanted and made, in [-1, 1]."""
+        return (
+            _symmetric(inputs, self.image.input_range),
+            _symmetric(targets, self.image.output_range),
+            _symmetric(output, self.image.output_range),
+        )
 
 
 def _symmetric(values: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:

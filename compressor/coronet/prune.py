@@ -20,9 +20,13 @@ import torch
 from compressor.budget import Budget
 from compressor.coronet.document import describe
 from compressor.coronet.supernet import Supernet
+from compressor.coronet.widths import Widths
 from compressor.files import claim_folder, read_json, write_json
 from compressor.generators import Generator, load, save
-from compressor.options import PruneOptions
+from compressor.launch import leads
+from compressor.options import PruneOptions, deciding
+from compressor.training import ranks, watch
+from compressor.training.engine import Engine
 from compressor.training.loop import Loop, choose_device, cosine
 from compressor.training.losses import Distance
 from compressor.training.patches import Patches
@@ -67,27 +71,37 @@ def prune(
         log: JSON-lines file for figures of the training.
 
     Raises:
-        UsageError: the budget cannot be reached, or is already met.
+        UsageError: the budget cannot be reached or is already met, or the batch cannot be divided among
+            the processes.
         PocketganError: pictures cannot be read, the network cannot be traced, or `output` is taken.
     """
     factory = generator.spec.arguments.get("factory") if generator.spec.family == "custom" else None
     record = output / "prune.json"
-    if resume and record.exists():
+    watch.check(options)
+    ranks.check_batch("prune", options.batch, options.accumulate)
+    device = ranks.join(choose_device(options.device))
+    if resume and ranks.on_leader(record.exists):
         return PruneResult(load(output, factory=factory), output, read_json(record))
 
-    supernet = Supernet(generator, budget, options, seed=seed, device=choose_device(options.device))
-    claim_folder(output, resume=resume)
+    supernet = Supernet(generator, budget, options, seed=seed, device=device)
+    ranks.on_leader(lambda: claim_folder(output, resume=resume))
 
     search = _Search(supernet, images, options)
-    identity = {"source": generator.sha256, "budget": budget.text, "seed": seed, **vars(options)}
-    parts = {"supernet": supernet, "optimiser": search.optimiser}
+    identity = {"source": generator.sha256, "budget": budget.text, "seed": seed, **deciding(options)}
+    widths = {"": Widths(supernet)}
+    seen = watch.Watch("prune", options.steps, {"": output}, options, search.samples, widths)
+    parts = {"supernet": supernet, "optimiser": search.optimiser, "watch": seen}
     loop = Loop("prune", options.steps, output / "checkpoint.pt", parts, identity, log)
     if not loop.resume():
         supernet.start_warm(search.teacher, search.patches)
     for step in loop:
-        loop.report(**search.step(step))
+        figures = search.step(step)
+        loop.report(**figures)
+        seen.look(step + 1, figures)
 
     supernet.land(options.steps)
+    seen.look(options.steps, {}, last=True)
+    seen.close()
     small = supernet.materialise()
     document = describe(
         generator,
@@ -99,14 +113,18 @@ def prune(
         proximal=options.proximal,
         steps=options.steps,
         seed=seed,
+        **seen.document(),
         trajectory=loop.trajectory,
     )
-    save(
-        small.spec, small.module, output, {"made_by": "prune", "source_sha256": generator.sha256, **document}
-    )
-    write_json(record, document)
+    provenance = {"made_by": "prune", "source_sha256": generator.sha256, **document}
+
+    def write() -> None:
+        save(small.spec, small.module, output, provenance)
+        write_json(record, document)
+
+    ranks.on_leader(write)
     loop.finish()
-    return PruneResult(load(output, factory=factory), output, document)
+    return PruneResult(load(output, factory=factory) if leads() else small, output, document)
 
 
 class _Search:
@@ -116,24 +134,38 @@ class _Search:
         self.supernet, self.options = supernet, options
         self.device = supernet.hyper.latent.device
         image = supernet.generator.spec.image
+        self.engine = Engine(options, self.device)
         self.teacher = copy.deepcopy(supernet.generator.module).to(self.device).eval().requires_grad_(False)
+        self.show = self.engine.forward(self.engine.arrange(self.teacher))
+        ranks.agree("the pictures' names", [path.name for path in images])
         self.patches = Patches(images, image, options.crop, options.batch, supernet.seed)
         self.distance = Distance(image, options.perceptual).to(self.device)
         self.optimiser = torch.optim.Adam(
             [{"params": supernet.parameters()}, {"params": [supernet.hyper.latent]}], betas=(0.9, 0.999)
         )
 
+    def samples(self) -> dict[str, tuple[watch.Panels, tuple[float, float]]]:
+        """What original and student make of the first picture now."""
+        shown = self.patches(0)[:1].to(self.device)
+        with watch.at_rest(self.supernet.student):
+            made = {"original": self.show(shown), "student": self.supernet.ready()(shown)}
+        return {"": (made, self.supernet.generator.spec.image.output_range)}
+
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step and one proximal step; the figures worth watching."""
         options = self.options
-        pictures = self.patches(step).to(self.device)
-        with torch.no_grad():
-            wanted = self.teacher(pictures)
-        loss = self.distance(self.supernet.ready()(pictures), wanted)
+        total = 0.0
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        for (pictures,) in self.engine.parts(self.patches(step)):
+            with torch.no_grad():
+                wanted = self.show(pictures)
+            loss = self.distance(self.supernet.ready()(pictures), wanted) / options.accumulate
+            loss.backward()
+            total += loss.item()
+        ranks.average(self.optimiser)
         kernels, latent = self.optimiser.param_groups
         kernels["lr"] = cosine(step, options.steps, options.learning_rate)
         latent["lr"] = cosine(step, options.steps, options.latent_learning_rate)
         self.optimiser.step()
-        return {"loss": loss.item(), "share": self.supernet.shrink(step)}
+        figures = ranks.mean({"loss": total}, self.device)
+        return {**figures, "share": self.supernet.shrink(step)}

@@ -21,7 +21,10 @@ from compressor.coronet.targets import joint_cost
 from compressor.generators import Generator
 from compressor.graph import trace
 from compressor.options import PruneOptions
+from compressor.training import ranks
+from compressor.training.engine import Engine, Forward
 from compressor.training.loop import train_mode
+from compressor.training.norms import share_statistics
 
 
 class Supernet:
@@ -51,7 +54,8 @@ class Supernet:
         self.whole = self.cost(everything.astype(bool))
         self.keep: np.ndarray | None = None
         self.landed_at = 0
-        self.student = train_mode(copy.deepcopy(generator.module).to(device))
+        self.student = train_mode(share_statistics(copy.deepcopy(generator.module).to(device)))
+        self.forward = Engine(options, device).forward(self.student, self.weights)
         self.hyper = self._hypernetwork(everything).to(device)
         self.proximal = Proximal(self.graph, self.cost, self.target, options)
 
@@ -78,10 +82,9 @@ class Supernet:
         latent[self.graph.prunable] = np.random.default_rng(seed).permutation(heights)
         self.hyper.load_state_dict(self._hypernetwork(latent).state_dict())
 
-    def ready(self) -> Callable[[torch.Tensor], torch.Tensor]:
+    def ready(self) -> Forward:
         """The network with the weights of now: (N, C, H, W) -> (N, C, H, W), for any number of uses."""
-        weights = self.weights()
-        return lambda pictures: torch.func.functional_call(self.student, weights, (pictures,))
+        return self.forward.renew()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Every convolution's weight; once landed, removed channels are at zero."""
@@ -111,7 +114,9 @@ class Supernet:
 
     def land(self, step: int) -> None:
         """Choose the channels that stay, exactly on the budget; from now on the choice is frozen."""
-        self.keep, self.landed_at = self._land(self.scores()), step
+        keep = self._land(self.scores())
+        ranks.agree("the channels that stay", keep)
+        self.keep, self.landed_at = keep, step
 
     @torch.no_grad()
     def materialise(self) -> Generator:
@@ -125,7 +130,7 @@ class Supernet:
 
     def release(self) -> None:
         """Drop what only the search needs, which is most of the memory."""
-        del self.hyper, self.student, self.proximal
+        del self.hyper, self.student, self.proximal, self.forward
 
     def landing(self) -> dict[str, Any]:
         """The choice of channels, to be saved."""
@@ -149,6 +154,7 @@ class Supernet:
         yield from (("hyper", self.hyper), ("student", self.student), ("proximal", self.proximal))
 
     def _hypernetwork(self, latent: np.ndarray) -> HyperNetwork:
+        latent = ranks.from_leader(latent)
         return HyperNetwork(self.generator.module, self.graph, latent, self.options.hypernet, self.seed)
 
     def _land(self, scores: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ import torch
 from compressor.errors import PocketganError
 from compressor.files import claim_folder, read_json, write_json
 from compressor.generators import Generator, load, save
-from compressor.options import DistilOptions
+from compressor.launch import leads
+from compressor.options import DistilOptions, deciding
+from compressor.training import ranks, watch
+from compressor.training.engine import Engine
 from compressor.training.loop import Loop, choose_device, cosine, set_learning_rate, train_mode
 from compressor.training.losses import Distance
+from compressor.training.norms import share_statistics
 from compressor.training.patches import Patches
 
 _PATCH_SEED = 1_000_003  # keeps distillation's pictures apart from pruning's at the same seed
@@ -60,6 +64,7 @@ def distil(
         log: JSON-lines file for figures of the training.
 
     Raises:
+        UsageError: the batch cannot be divided among the processes.
         PocketganError: the two do not fit each other, pictures cannot be read, or `output` is taken.
     """
     ours, theirs = student.spec.image, teacher.spec.image
@@ -72,31 +77,50 @@ def distil(
             )
     factory = student.spec.arguments.get("factory") if student.spec.family == "custom" else None
     record = output / "distill.json"
-    if resume and record.exists():
+    watch.check(options)
+    ranks.check_batch("distill", options.batch, options.accumulate)
+    device = ranks.join(choose_device(options.device))
+    if resume and ranks.on_leader(record.exists):
         return DistilResult(load(output, factory=factory), output, read_json(record))
-    claim_folder(output, resume=resume)
+    ranks.on_leader(lambda: claim_folder(output, resume=resume))
 
-    device = choose_device(options.device)
-    module = train_mode(copy.deepcopy(student.module).to(device).requires_grad_(True))
+    engine = Engine(options, device)
+    module = train_mode(share_statistics(copy.deepcopy(student.module).to(device).requires_grad_(True)))
+    paint = engine.forward(engine.arrange(module))
     guide = copy.deepcopy(teacher.module).to(device).eval().requires_grad_(False)
+    show = engine.forward(engine.arrange(guide))
+    ranks.agree("the pictures' names", [path.name for path in images])
     patches = Patches(images, ours, options.crop, options.batch, seed + _PATCH_SEED)
     distance = Distance(ours, options.perceptual).to(device)
     optimiser = torch.optim.Adam(module.parameters(), lr=options.learning_rate, betas=(0.9, 0.999))
 
-    identity = {"student": student.sha256, "teacher": teacher.sha256, "seed": seed, **vars(options)}
-    parts = {"student": module, "optimiser": optimiser}
+    identity = {"student": student.sha256, "teacher": teacher.sha256, "seed": seed, **deciding(options)}
+    shown = patches(0)[:1].to(device)
+
+    def samples() -> dict[str, tuple[watch.Panels, tuple[float, float]]]:
+        with watch.at_rest(module):
+            return {"": ({"original": show(shown), "student": paint(shown)}, ours.output_range)}
+
+    seen = watch.Watch("distill", options.steps, {"": output}, options, samples)
+    parts = {"student": module, "optimiser": optimiser, "watch": seen}
     loop = Loop("distill", options.steps, output / "checkpoint.pt", parts, identity, log)
     loop.resume()
     for step in loop:
-        pictures = patches(step).to(device)
-        with torch.no_grad():
-            wanted = guide(pictures)
-        loss = distance(module(pictures), wanted)
+        total = 0.0
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        for (pictures,) in engine.parts(patches(step)):
+            with torch.no_grad():
+                wanted = show(pictures)
+            loss = distance(paint(pictures), wanted) / options.accumulate
+            loss.backward()
+            total += loss.item()
+        ranks.average(optimiser)
         set_learning_rate(optimiser, cosine(step, options.steps, options.learning_rate))
         optimiser.step()
-        loop.report(loss=loss.item())
+        figures = ranks.mean({"loss": total}, device)
+        loop.report(**figures)
+        seen.look(step + 1, figures)
+    seen.close()
 
     document = {
         "steps": options.steps,
@@ -104,9 +128,16 @@ def distil(
         "loss_first": loop.trajectory[0]["loss"],
         "loss_last": loop.trajectory[-1]["loss"],
         "trajectory": loop.trajectory,
+        **seen.document(),
     }
     provenance = {"made_by": "distill", "student_sha256": student.sha256, "teacher_sha256": teacher.sha256}
-    save(student.spec, module.cpu().eval(), output, {**provenance, **document})
-    write_json(record, document)
+    module.cpu().eval()
+
+    def write() -> None:
+        save(student.spec, module, output, {**provenance, **document})
+        write_json(record, document)
+
+    ranks.on_leader(write)
     loop.finish()
-    return DistilResult(load(output, factory=factory), output, document)
+    made = load(output, factory=factory) if leads() else replace(student, module=module)
+    return DistilResult(made, output, document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
@@ -13,7 +14,9 @@ import torch
 
 from compressor.errors import PocketganError
 from compressor.files import atomic
+from compressor.launch import leads
 from compressor.progress import Progress
+from compressor.training import ranks
 
 _SAVE_EVERY = 15.0  # seconds between checkpoints
 _REPORTS = 200  # points of a trajectory, at most
@@ -23,7 +26,8 @@ class Loop:
     """Counts steps, saves the state now and then, and begins where an earlier run stopped.
 
     A step may depend on nothing but the saved parts and its own number; then a run killed at any
-    moment and resumed ends in the same numbers as one that was not.
+    moment and resumed ends in the same numbers as one that was not. Of several processes rank 0 reads and
+    writes the checkpoint and the log, and all go on from it.
 
     Args:
         stage: what is being done ("prune"), shown and logged.
@@ -49,6 +53,7 @@ class Loop:
         self.start = 0
         self._figures: dict[str, float] = {}
         self._every = max(1, steps // _REPORTS)
+        ranks.agree("their settings", self.identity)
 
     def resume(self) -> bool:
         """Take up the checkpoint if there is one.
@@ -56,11 +61,12 @@ class Loop:
         Raises:
             PocketganError: it was written with other settings, or is damaged.
         """
-        if not self.checkpoint.exists():
+        held = ranks.on_leader(lambda: self.checkpoint.read_bytes() if self.checkpoint.exists() else None)
+        if held is None:
             self._truncate_log()
             return False
         try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            state = torch.load(io.BytesIO(held), map_location="cpu", weights_only=True)
             found = state["identity"]
         except Exception as error:
             raise PocketganError(
@@ -110,9 +116,11 @@ class Loop:
 
     def finish(self) -> None:
         """The result is written; the checkpoint is needed no more."""
-        self.checkpoint.unlink(missing_ok=True)
+        ranks.on_leader(lambda: self.checkpoint.unlink(missing_ok=True))
 
     def _save(self, step: int) -> None:
+        if not leads():
+            return
         with atomic(self.checkpoint) as file:
             torch.save(
                 {
@@ -125,13 +133,13 @@ class Loop:
             )
 
     def _write_log(self, figures: Mapping[str, float]) -> None:
-        if self.log is not None:
+        if self.log is not None and leads():
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"stage": self.stage, **figures}) + "\n")
 
     def _truncate_log(self) -> None:
         """Drop lines of this stage that were written after the state we go on from."""
-        if self.log is None or not self.log.exists():
+        if self.log is None or not leads() or not self.log.exists():
             return
         kept = []
         for line in self.log.read_text(encoding="utf-8").splitlines():
