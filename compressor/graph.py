@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import nn
 
 from compressor.channels import Channels, Walker
 from compressor.errors import PocketganError
+from compressor.surgery import symbolic
+
+KERNEL_KINDS = ("conv", "transposed", "linear")  # layers that mix channels, with a weight for each pair
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,11 @@ class LayerChannels:
         name: module name.
         inputs: class of each input channel, (in,) int64. Of a norm or PReLU, equal to outputs.
         outputs: class of each output channel, (out,) int64.
-        kind: "conv", "transposed", "depthwise", "norm", "prelu" or "fixed".
-        pair_macs: true multiply-accumulates between one input and one output channel (kernel
-            area times places where the kernel is applied, over all uses); 0 for norms and PReLU.
+        kind: "conv", "transposed", "linear", "depthwise" (each output made from one input), "norm",
+            "prelu" or "fixed" (never pruned).
+        pair_macs: true multiply-accumulates between one input and one output channel of the same group
+            (kernel area times places where the kernel is applied, over all uses); 0 for norms and PReLU.
+        groups: of a convolution that is not depthwise. The same places of all groups are of one class.
     """
 
     name: str
@@ -39,6 +44,37 @@ class LayerChannels:
     outputs: np.ndarray
     kind: str
     pair_macs: int
+    groups: int = 1
+
+    @property
+    def kernel_inputs(self) -> np.ndarray:
+        """Class of each place along the weight's input axis: fewer than `inputs` in a grouped convolution."""
+        return self.inputs if self.kind == "transposed" else self.inputs[: len(self.inputs) // self.groups]
+
+    @property
+    def kernel_outputs(self) -> np.ndarray:
+        """The same along its output axis: fewer than `outputs` in a grouped transposed convolution."""
+        return self.outputs[: len(self.outputs) // self.groups] if self.kind == "transposed" else self.outputs
+
+
+@dataclass(frozen=True)
+class WrittenSizes:
+    """A step in which numbers of channels are written; see `compressor.identities.Written`.
+
+    Attributes:
+        kind: "slice" or "size".
+        position: of a slice, its place in the index; of a size, the axis.
+        parts: classes before, in and after a slice; classes along the axis of a size.
+    """
+
+    kind: str
+    position: int
+    parts: tuple[np.ndarray, ...]
+
+    def numbers(self, keep: np.ndarray) -> tuple[int, ...]:
+        """What `compressor.surgery.resize` writes: (position, start, stop) or (axis, size)."""
+        kept = [int(keep[part].sum()) for part in self.parts[:2]]
+        return (self.position, kept[0], sum(kept)) if self.kind == "slice" else (self.position, kept[0])
 
 
 @dataclass(frozen=True)
@@ -53,6 +89,9 @@ class ChannelGraph:
         groups: (classes,) int64; classes with equal numbers are made and read by the same layers,
             and form one latent vector.
         kept_whole: (name, reason) of every step whose channels could not be followed.
+        written: slices, views and parameters with numbers of channels in them, by node name.
+        parameters: parameters and buffers that the forward uses itself, by name: the axis of their
+            channels, and their classes.
     """
 
     layers: dict[str, LayerChannels]
@@ -60,6 +99,8 @@ class ChannelGraph:
     prunable: np.ndarray
     groups: np.ndarray
     kept_whole: tuple[tuple[str, str], ...]
+    written: dict[str, WrittenSizes] = field(default_factory=dict)
+    parameters: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -82,14 +123,14 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> ChannelGraph:
         PocketganError: the network's forward cannot be traced, or refuses this input shape.
     """
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(module).to("meta").eval())
+        traced = symbolic(copy.deepcopy(module).to("meta").eval())
     except Exception as error:
         raise PocketganError(
             "the network's forward cannot be traced",
             got=f"{type(error).__name__}: {error}",
             fix="make its forward free of if and for that depend on tensor values (torch.fx)",
         ) from error
-    walker = Walker(traced)
+    walker = Walker(traced, module.state_dict().keys())
     try:
         with torch.no_grad():
             walker.run(torch.empty(tuple(input_shape), device="meta"))
@@ -101,7 +142,20 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> ChannelGraph:
             got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
             fix="give another --size",
         ) from error
+    for names in _sharing(module):
+        for name in names & walker.layers.keys():
+            walker.keep_layer(name, f"shares weights with {', '.join(sorted(names - {name}))}")
+    walker.finish()
     return _numbered(walker)
+
+
+def _sharing(module: nn.Module) -> list[set[str]]:
+    """Modules that hold one and the same parameter."""
+    holders: dict[int, set[str]] = {}
+    for path, part in module.named_modules():
+        for parameter in part.parameters(recurse=False):
+            holders.setdefault(id(parameter), set()).add(path)
+    return [names for names in holders.values() if len(names) > 1]
 
 
 def _numbered(walker: Walker) -> ChannelGraph:
@@ -115,16 +169,32 @@ def _numbered(walker: Walker) -> ChannelGraph:
     layers = {}
     users: list[set[str]] = [set() for _ in unique]
     for name, use in walker.layers.items():
-        layer = LayerChannels(name, numbers[use.inputs], numbers[use.outputs], use.kind, use.pair_macs)
+        layer = LayerChannels(
+            name, numbers[use.inputs], numbers[use.outputs], use.kind, use.pair_macs, use.groups
+        )
         layers[name] = layer
         for role, classes in (("in", layer.inputs), ("out", layer.outputs)):
             for index in set(classes.tolist()):
                 users[index].add(f"{role}:{name}")
+    splits = {name: tuple(numbers[part] for part in parts) for name, parts in walker.splits.items()}
+    written = {
+        name: WrittenSizes(step.kind, step.position, tuple(numbers[part] for part in step.parts))
+        for name, step in walker.written.items()
+    }
+    # Each part of a cut is a vector of its own, so that none of them becomes empty.
+    for name, parts in (*splits.items(), *((name, step.parts) for name, step in written.items())):
+        for place, part in enumerate(parts):
+            for index in set(part.tolist()):
+                users[index].add(f"part {place}:{name}")
     signatures: dict[tuple[str, ...], int] = {}
     groups = np.array(
         [signatures.setdefault(tuple(sorted(user)), len(signatures)) for user in users], np.int64
     )
     made = {index for layer in layers.values() for index in layer.outputs.tolist()}
     prunable[[index for index in range(len(unique)) if index not in made]] = False
-    splits = {name: tuple(numbers[part] for part in parts) for name, parts in walker.splits.items()}
-    return ChannelGraph(layers, splits, prunable, groups, tuple(walker.kept_whole.items()))
+    parameters = {name: (known.axis, numbers[known.ids]) for name, known in walker.parameters.items()}
+    for name, known in walker.parameters.items():
+        nodes = [n.name for n in walker.module.graph.nodes if n.op == "get_attr" and n.target == name]
+        written.update({node: WrittenSizes("size", known.axis, (numbers[known.ids],)) for node in nodes[:1]})
+    kept_whole = tuple(walker.kept_whole.items())
+    return ChannelGraph(layers, splits, prunable, groups, kept_whole, written, parameters)
