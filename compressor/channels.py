@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from compressor import steps
-from compressor.identities import Channels, Count, Followed, Ids, LayerUse, Shape, Whole
+from compressor.identities import KERNEL_KINDS, Channels, Count, Followed, Ids, LayerUse, Shape, Whole
 from compressor.moves import MIXES, UNKNOWN, Follower
 from compressor.surgery import CONVOLUTIONS, KERNELS, NORMS
 
@@ -32,6 +32,7 @@ class Walker(Follower):
         layers: what each layer with channels of its own reads and makes, by module name.
         parameters: parameters and buffers that the forward uses itself, by name, cut like layers.
         kept_whole: what was kept whole, by the step's name, and why.
+        unfollowed: whether there are steps that may multiply and are not among `layers`.
     """
 
     def __init__(self, traced: fx.GraphModule, state: Container[str] | None = None):
@@ -40,6 +41,7 @@ class Walker(Follower):
         self.layers: dict[str, LayerUse] = {}
         self.parameters: dict[str, Followed] = {}
         self.kept_whole: dict[str, str] = {}
+        self.unfollowed = False
         self._borrowed: set[str] = set()  # layers whose weights the forward uses itself
 
     def run_node(self, n: fx.Node) -> Any:
@@ -50,7 +52,7 @@ class Walker(Follower):
 
     def finish(self) -> None:
         """After the walk: what later steps have made impossible."""
-        for name in sorted(self._borrowed & set(self.layers)):
+        for name in sorted(self._borrowed & self.layers.keys()):
             self.keep_layer(name, _READS_WEIGHTS)
         for node, ids in self.ties:
             if self.channels.all_frozen(ids) and steps.name(node) not in self.kept_whole:
@@ -60,6 +62,7 @@ class Walker(Follower):
     def keep_layer(self, name: str, why: str) -> None:
         """Never prune what a layer reads and makes, and say why."""
         use = self.layers[name]
+        use.kind = "fixed" if use.kind in (*KERNEL_KINDS, "depthwise") else use.kind
         self.channels.freeze(use.inputs)
         self.channels.freeze(use.outputs)
         self.kept_whole[name] = f"{type(self.fetch_attr(name)).__name__} {name}: {why}"
@@ -81,6 +84,7 @@ class Walker(Follower):
         if node.op == "call_module":
             followed = self._module(node, self.fetch_attr(str(node.target)), value)
         elif not known:
+            self.unfollowed = True
             return _whole(value)
         else:
             followed = self.step(node, value)
@@ -139,6 +143,7 @@ class Walker(Follower):
         if isinstance(layer, KERNELS) and isinstance(value, torch.Tensor) and source is not None:
             return self._kernel(node, layer, found, self.env[source], value)
         if isinstance(found, (Whole, type(None))) and source is not None:
+            self.unfollowed = True
             return _whole(value)
         if not isinstance(found, Followed):
             return UNKNOWN
@@ -222,6 +227,7 @@ class Walker(Follower):
 
     def keep_whole(self, node: fx.Node, why: str) -> None:
         """Keep every channel that a step reads, and say so unless all had to stay anyway."""
+        self.unfollowed = True
         if not self._freeze(node):
             self.kept_whole[steps.name(node)] = f"{self._describe(node)}: {why}"
 

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from compressor.channels import Channels, Walker
+from compressor.cost import count
 from compressor.errors import PocketganError
+from compressor.identities import KERNEL_KINDS
 from compressor.surgery import symbolic
 
-KERNEL_KINDS = ("conv", "transposed", "linear")  # layers that mix channels, with a weight for each pair
+__all__ = ["KERNEL_KINDS", "ChannelGraph", "LayerChannels", "WrittenSizes", "trace"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class ChannelGraph:
         written: slices, views and parameters with numbers of channels in them, by node name.
         parameters: parameters and buffers that the forward uses itself, by name: the axis of their
             channels, and their classes.
+        counted: names of those `splits` and `written` whose numbers are computed from a tensor's channels.
+        other_macs: true multiply-accumulates of all that is not among the layers, which nothing changes.
     """
 
     layers: dict[str, LayerChannels]
@@ -101,11 +105,22 @@ class ChannelGraph:
     kept_whole: tuple[tuple[str, str], ...]
     written: dict[str, WrittenSizes] = field(default_factory=dict)
     parameters: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict)
+    other_macs: int = 0
+    counted: frozenset[str] = frozenset()
 
     @property
     def classes(self) -> int:
         """The number of channel classes."""
         return len(self.prunable)
+
+    @property
+    def layer_macs(self) -> int:
+        """True multiply-accumulates of all layers, unpruned."""
+        return sum(
+            layer.pair_macs * len(layer.outputs) * (1 if layer.kind == "depthwise" else len(layer.inputs))
+            // (1 if layer.kind == "depthwise" else layer.groups)
+            for layer in self.layers.values()
+        )  # fmt: skip
 
     def convolutions(self) -> list[LayerChannels]:
         """The layers with kernels, in the order of execution."""
@@ -133,7 +148,8 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> ChannelGraph:
     walker = Walker(traced, module.state_dict().keys())
     try:
         with torch.no_grad():
-            walker.run(torch.empty(tuple(input_shape), device="meta"))
+            dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+            walker.run(torch.empty(tuple(input_shape), device="meta", dtype=dtype))
     except PocketganError:
         raise
     except Exception as error:
@@ -146,7 +162,10 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> ChannelGraph:
         for name in names & walker.layers.keys():
             walker.keep_layer(name, f"shares weights with {', '.join(sorted(names - {name}))}")
     walker.finish()
-    return _numbered(walker)
+    graph = _numbered(walker)
+    if not walker.unfollowed:
+        return graph
+    return replace(graph, other_macs=count(module, input_shape).macs - graph.layer_macs)
 
 
 def _sharing(module: nn.Module) -> list[set[str]]:
@@ -197,4 +216,4 @@ def _numbered(walker: Walker) -> ChannelGraph:
         nodes = [n.name for n in walker.module.graph.nodes if n.op == "get_attr" and n.target == name]
         written.update({node: WrittenSizes("size", known.axis, (numbers[known.ids],)) for node in nodes[:1]})
     kept_whole = tuple(walker.kept_whole.items())
-    return ChannelGraph(layers, splits, prunable, groups, kept_whole, written, parameters)
+    return ChannelGraph(layers, splits, prunable, groups, kept_whole, written, parameters, 0, frozenset(walker.counted))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Ids = np.ndarray
+KERNEL_KINDS = ("conv", "transposed", "linear")  # layers that mix channels, with a weight for each pair
 
 
 class Channels:

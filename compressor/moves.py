@@ -33,6 +33,7 @@ class Follower(fx.Interpreter):
         self.channels = Channels()
         self.splits: dict[str, tuple[Ids, ...]] = {}
         self.written: dict[str, Written] = {}
+        self.counted: set[str] = set()
         self.ties: list[tuple[fx.Node, Ids]] = []
         self.ids: dict[fx.Node, Any] = {}
 
@@ -128,7 +129,7 @@ class Follower(fx.Interpreter):
             moved = node.target(spread, *args[1:], **kwargs)
         varying = [axis for axis in range(moved.dim()) if not bool((moved == moved.narrow(axis, 0, 1)).all())]
         sized = layer is None and steps.key(node) in steps.SIZED_MOVES
-        sizes = steps.rewritable(node) if sized else None
+        sizes = steps.rewritable(node, value.dim()) if sized else None
         axis = self._free_axis(varying, moved, sizes)
         if len(varying) > 1:
             table = moved[tuple(slice(None) if other in varying else 0 for other in range(moved.dim()))]
@@ -143,13 +144,13 @@ class Follower(fx.Interpreter):
 
     def _free_axis(self, varying: list[int], moved: torch.Tensor, sizes: Any) -> int:
         """The axis that is pruned where channels lie along several: one whose size follows from the channels'
-        number, or the longest; never the batch's if another will do."""
+        number, or the longest, or the first; never the batch's if another will do."""
 
         def fitness(axis: int) -> tuple[bool, bool, int, int]:
             size = sizes[axis] if sizes is not None and len(sizes) == moved.dim() else None
             counted = isinstance(size, fx.Node) and isinstance(self.ids.get(size), Count)
             follows = size == -1 or (counted and len(self.ids[size].ids) > 0)
-            return axis > 0, bool(follows), moved.shape[axis], axis
+            return axis > 0, bool(follows), moved.shape[axis], -axis
 
         return max(varying, key=fitness)
 
@@ -174,8 +175,9 @@ class Follower(fx.Interpreter):
                 self.written[node.name] = Written("size", made.axis, (made.ids,))
             return made
         counted = self.ids.get(size)
-        if isinstance(counted, Count) and not counted.mixed:
+        if isinstance(counted, Count) and not counted.mixed and made.axis > 0:
             self.written[node.name] = Written("size", made.axis, (made.ids,))
+            self._note_counts(node)
             return made
         same = isinstance(counted, Count) and np.array_equal(
             np.unique(self.channels.roots_of(counted.ids)), np.unique(self.channels.roots_of(made.ids))
@@ -207,6 +209,7 @@ class Follower(fx.Interpreter):
         bounds = np.cumsum([part.shape[found.axis] for part in value])[:-1]
         parts = tuple(np.split(found.ids, bounds))
         self.splits[node.name] = parts
+        self._note_counts(node)
         return tuple(Followed(part, found.axis) for part in parts)
 
     def _narrow(self, node: fx.Node, found: Followed) -> Any:
@@ -223,6 +226,7 @@ class Follower(fx.Interpreter):
     def _cut(self, node: fx.Node, found: Followed, position: int, start: int, stop: int, axis: int) -> Any:
         before, part, after = np.split(found.ids, [start, stop])
         self.written[node.name] = Written("slice", position, (before, part, after))
+        self._note_counts(node)
         return Followed(part, axis) if len(part) else UNKNOWN
 
     def _unbind(self, node: fx.Node, found: Followed, value: Any) -> Any:
@@ -324,6 +328,11 @@ class Follower(fx.Interpreter):
         return Followed(found.ids, found.axis - dropped)
 
     # -- helpers -----------------------------------------------------------------------------------
+
+    def _note_counts(self, node: fx.Node) -> None:
+        """Remember a step whose numbers change with the channels of whatever tensor they were counted on."""
+        if any(len(count.ids) for count in self._sources(node, Count)):
+            self.counted.add(node.name)
 
     def _arguments(self, node: fx.Node) -> list[Any]:
         """All arguments as values, those by name last."""

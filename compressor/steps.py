@@ -63,7 +63,10 @@ ALONG_ONE_AXIS = {
 }  # fmt: skip
 
 # Values keep their numbers and change their places; those that have sizes in them, and those that have not.
-SIZED_MOVES = {torch.reshape, torch.broadcast_to, "view", "reshape", "expand", "broadcast_to"}
+SIZED_MOVES = {
+    torch.reshape, torch.broadcast_to, torch.unflatten,
+    "view", "reshape", "expand", "broadcast_to", "unflatten",
+}  # fmt: skip
 MOVES = {
     torch.permute, torch.transpose, torch.swapaxes, torch.movedim, torch.unsqueeze, torch.squeeze,
     torch.flatten, torch.flip, torch.tile, torch.repeat_interleave,
@@ -97,14 +100,19 @@ def only_a_type(node: Any) -> bool:
     return node.op == "call_method" and node.target in _OTHER_IS_ONLY_A_TYPE
 
 
-def rewritable(node: Any) -> Sequence[Any] | None:
+def rewritable(node: Any, rank: int) -> Sequence[Any] | None:
     """The sizes of a view, reshape or expand as the traced graph holds them; None for a whole shape."""
     sizes = node.args[1:]
+    if node.target in ("unflatten", torch.unflatten):
+        dim, inner = argument(node, 1, "dim", 0), argument(node, 2, "sizes", None)
+        if not isinstance(dim, int) or dim < 0 or not isinstance(inner, (tuple, list)):
+            return None
+        return [*[-1] * dim, *inner, *[-1] * (rank - dim - len(inner))]
     if not sizes:
         sizes = (node.kwargs.get("shape", node.kwargs.get("size")),)
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         return sizes[0]
-    whole = len(sizes) == 1 and not isinstance(sizes[0], int)
+    whole = len(sizes) == 1 and not isinstance(sizes[0], int) and rank != 1
     return None if whole else sizes
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from compressor.errors import PocketganError
-from compressor.steps import SIZED_MOVES, SPLITS
+from compressor.steps import SIZED_MOVES, SPLITS, argument
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 KERNELS = (*CONVOLUTIONS, nn.Linear)
@@ -131,7 +131,7 @@ def _rewrite(traced: fx.GraphModule, node: fx.Node, sizes: tuple[int, ...]) -> N
         setattr(holder, leaf, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
     elif key in SPLITS:
         # A chunk into unequal parts is a split.
-        dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+        dim = argument(node, 2, "dim", 0)
         node.op, node.target = "call_function", torch.split
         node.args, node.kwargs = (source, list(sizes)), {"dim": dim}
     elif key is operator.getitem:
@@ -139,10 +139,15 @@ def _rewrite(traced: fx.GraphModule, node: fx.Node, sizes: tuple[int, ...]) -> N
         index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
         node.args = (source, (*index[:position], slice(start, stop), *index[position + 1 :]))
     elif key in ("narrow", torch.narrow):
-        dim = node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
+        dim = argument(node, 1, "dim", 0)
         node.args, node.kwargs = (source, dim, sizes[1], sizes[2] - sizes[1]), {}
     elif key in SIZED_MOVES:
         axis, size = sizes
+        if key in ("unflatten", torch.unflatten):
+            dim, inner = argument(node, 1, "dim", 0), list(argument(node, 2, "sizes", ()))
+            inner[axis - dim] = size
+            node.args, node.kwargs = (source, dim, inner), {}
+            return
         shape = node.args[1:] or (node.kwargs.get("shape", node.kwargs.get("size")),)
         listed = list(shape[0]) if isinstance(shape[0], (tuple, list)) else list(shape)  # type: ignore[arg-type]
         listed[axis] = size

@@ -50,7 +50,8 @@ def sensitivity(
             shape = [1] * weight.dim()
             shape[0 if layer.kind == "transposed" else 1] = -1
             weights[f"{layer.name}.weight"] = weight * gate.view(shape)
-        output = torch.func.functional_call(module, weights, (batch(probe).to(device),))
+        # Tied weights: one module under two names would be left with these weights (torch 2.13).
+        output = torch.func.functional_call(module, weights, (batch(probe).to(device),), tie_weights=False)
         direction = torch.randn(output.shape, generator=generator).to(device)
         (gradient,) = torch.autograd.grad((output * direction).sum(), gates)
         total += gradient.double() ** 2 / output.numel()

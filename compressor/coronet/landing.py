@@ -65,11 +65,8 @@ def cost_model(graph: ChannelGraph, module: nn.Module, metric: str) -> CostModel
             each += np.bincount(classes, minlength=graph.classes) * (own.numel() / len(classes) if own is not None else 0)
     model = CostModel(inputs, outputs, pair, each, 0)
     if metric == "macs":
-        grouped = [layer for layer in layers if layer.kind == "fixed"]
-        fixed = sum(
-            layer.pair_macs * len(layer.inputs) * len(layer.outputs) // layer.groups for layer in grouped
-        )
-        return replace(model, fixed=fixed)
+        everything = model(np.ones(graph.classes))
+        return replace(model, fixed=graph.layer_macs + graph.other_macs - everything)
     fixed = sum(value.numel() for value in module.parameters()) - model(np.ones(graph.classes))
     unit = 4 if metric == "bytes" else 1
     return CostModel(inputs, outputs, unit * pair, unit * each, unit * fixed)

@@ -20,15 +20,13 @@ def shrink_spec(spec: GeneratorSpec, graph: ChannelGraph, keep: np.ndarray) -> G
         inputs, outputs = int(keep[layer.inputs].sum()), int(keep[layer.outputs].sum())
         if (inputs, outputs) != (len(layer.inputs), len(layer.outputs)):
             widths[layer.name] = (inputs, outputs)
+    counted = frozenset() if keep.all() else graph.counted
     for name, parts in graph.splits.items():
-        sizes = tuple(int(keep[part].sum()) for part in parts)
-        if sizes != tuple(map(len, parts)):
-            splits[name] = sizes
-    everything = np.ones_like(keep)
+        if name in counted or not all(keep[part].all() for part in parts):
+            splits[name] = tuple(int(keep[part].sum()) for part in parts)
     for name, step in graph.written.items():
-        numbers = step.numbers(keep)
-        if numbers != step.numbers(everything):
-            splits[name] = numbers
+        if name in counted or not all(keep[part].all() for part in step.parts):
+            splits[name] = step.numbers(keep)
     return replace(spec, widths=widths, splits=splits)
 
 

@@ -81,7 +81,9 @@ class Supernet:
     def ready(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """The network with the weights of now: (N, C, H, W) -> (N, C, H, W), for any number of uses."""
         weights = self.weights()
-        return lambda pictures: torch.func.functional_call(self.student, weights, (pictures,))
+        return lambda pictures: torch.func.functional_call(
+            self.student, weights, (pictures,), tie_weights=False
+        )
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Every convolution's weight; once landed, removed channels are at zero."""
