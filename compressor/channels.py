@@ -11,9 +11,10 @@ import torch
 from torch import fx, nn
 
 from compressor import steps
+from compressor.follower import Follower
 from compressor.identities import KERNEL_KINDS, Channels, Count, Followed, Ids, LayerUse, Shape, Whole
-from compressor.moves import MIXES, UNKNOWN, Follower
-from compressor.surgery import CONVOLUTIONS, KERNELS, NORMS
+from compressor.moves import MIXES, UNKNOWN
+from compressor.surgery import KERNELS, NORMS
 
 __all__ = ["Channels", "LayerUse", "Walker"]
 
@@ -31,6 +32,7 @@ class Walker(Follower):
     Attributes:
         layers: what each layer with channels of its own reads and makes, by module name.
         parameters: parameters and buffers that the forward uses itself, by name, cut like layers.
+        reads: where each of these is read first.
         kept_whole: what was kept whole, by the step's name, and why.
         unfollowed: whether there are steps that may multiply and are not among `layers`.
     """
@@ -41,6 +43,7 @@ class Walker(Follower):
         self.layers: dict[str, LayerUse] = {}
         self.parameters: dict[str, Followed] = {}
         self.kept_whole: dict[str, str] = {}
+        self.reads: dict[str, fx.Node] = {}
         self.unfollowed = False
         self._borrowed: set[str] = set()  # layers whose weights the forward uses itself
 
@@ -77,10 +80,12 @@ class Walker(Follower):
             picture = isinstance(value, torch.Tensor) and value.dim() > 1
             return Followed(self.channels.new(value.shape[1], frozen=True), 1) if picture else None
         if node.op == "get_attr":
-            return self._attribute(str(node.target), value)
+            return self._attribute(node, str(node.target), value)
         if not _carries_channels(value):
             return self._number(node, value)
-        known = any(not isinstance(self.ids.get(source), (Whole, type(None))) for source in node.all_input_nodes)
+        known = any(
+            not isinstance(self.ids.get(source), (Whole, type(None))) for source in node.all_input_nodes
+        )
         if node.op == "call_module":
             followed = self._module(node, self.fetch_attr(str(node.target)), value)
         elif not known:
@@ -93,8 +98,8 @@ class Walker(Follower):
             return _whole(value)
         return followed
 
-    def _attribute(self, name: str, value: Any) -> Any:
-        """A parameter or buffer that the forward itself uses: (C,), (C, 1, 1), (1, C, 1, 1) or (1, C, H, W)."""
+    def _attribute(self, node: fx.Node, name: str, value: Any) -> Any:
+        """A parameter or buffer read by the forward itself: (C,), (C, 1, 1), (1, C, 1, 1) or (1, C, H, W)."""
         if not isinstance(value, torch.Tensor) or value.numel() <= 1:
             return None
         self._borrowed.add(name.rpartition(".")[0])
@@ -106,6 +111,7 @@ class Walker(Follower):
         saved = self.state is None or name in self.state
         if not saved or axis not in long or isinstance(owner, (*KERNELS, *NORMS, nn.PReLU)):
             return Whole()
+        self.reads[name] = node
         self.parameters[name] = Followed(self.channels.new(value.shape[axis]), axis)
         return self.parameters[name]
 
@@ -138,11 +144,13 @@ class Walker(Follower):
     # -- layers ---------------------------------------------------------------------------------
 
     def _module(self, node: Any, layer: nn.Module, value: Any) -> Any:
-        source = node.all_input_nodes[0] if len(node.all_input_nodes) == 1 else None
+        if len(node.all_input_nodes) != 1:
+            return UNKNOWN
+        source = node.all_input_nodes[0]
         found = self.ids.get(source)
-        if isinstance(layer, KERNELS) and isinstance(value, torch.Tensor) and source is not None:
+        if isinstance(layer, KERNELS):
             return self._kernel(node, layer, found, self.env[source], value)
-        if isinstance(found, (Whole, type(None))) and source is not None:
+        if isinstance(found, (Whole, type(None))):
             self.unfollowed = True
             return _whole(value)
         if not isinstance(found, Followed):
@@ -155,6 +163,8 @@ class Walker(Follower):
             return MIXES if layer.dim % value.dim() == found.axis else found
         if isinstance(layer, nn.Flatten):
             return self.move(node, found, value, layer)
+        if isinstance(layer, (nn.LayerNorm, nn.LocalResponseNorm)):
+            return MIXES
         if found.axis != 1:
             return UNKNOWN
         if isinstance(layer, NORMS):
@@ -167,10 +177,10 @@ class Walker(Follower):
             return self.shuffle(node, "pixel_unshuffle", found, layer.downscale_factor)
         if isinstance(layer, nn.ChannelShuffle):
             return self.shuffle(node, "channel_shuffle", found, layer.groups)
-        return MIXES if isinstance(layer, (nn.LayerNorm, nn.LocalResponseNorm)) else UNKNOWN
+        return UNKNOWN
 
     def _norm(self, node: fx.Node, layer: Any, found: Followed) -> Any:
-        """Statistics per channel cut anywhere; those of a GroupNorm are kept right by removing whole groups."""
+        """Of a GroupNorm whole groups are removed: what remains then has the statistics it had."""
         if isinstance(layer, nn.GroupNorm):
             if layer.num_groups == 1:
                 return "its statistics are those of all channels together, and removing one would change them"
@@ -181,7 +191,9 @@ class Walker(Follower):
         self._use(str(node.target), LayerUse(found.ids, found.ids, kind, 0))
         return found
 
-    def _kernel(self, node: fx.Node, layer: Any, found: Any, source: torch.Tensor, value: torch.Tensor) -> Any:
+    def _kernel(
+        self, node: fx.Node, layer: Any, found: Any, source: torch.Tensor, value: torch.Tensor
+    ) -> Any:
         """A convolution or a linear layer: makes new channels from those it reads."""
         name, linear = str(node.target), isinstance(layer, nn.Linear)
         axis = value.dim() - (1 if linear else 3)

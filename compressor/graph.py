@@ -117,10 +117,9 @@ class ChannelGraph:
     def layer_macs(self) -> int:
         """True multiply-accumulates of all layers, unpruned."""
         return sum(
-            layer.pair_macs * len(layer.outputs) * (1 if layer.kind == "depthwise" else len(layer.inputs))
-            // (1 if layer.kind == "depthwise" else layer.groups)
+            layer.pair_macs * len(layer.outputs) * (len(layer.inputs) // layer.groups)
             for layer in self.layers.values()
-        )  # fmt: skip
+        )
 
     def convolutions(self) -> list[LayerChannels]:
         """The layers with kernels, in the order of execution."""
@@ -212,8 +211,11 @@ def _numbered(walker: Walker) -> ChannelGraph:
     made = {index for layer in layers.values() for index in layer.outputs.tolist()}
     prunable[[index for index in range(len(unique)) if index not in made]] = False
     parameters = {name: (known.axis, numbers[known.ids]) for name, known in walker.parameters.items()}
-    for name, known in walker.parameters.items():
-        nodes = [n.name for n in walker.module.graph.nodes if n.op == "get_attr" and n.target == name]
-        written.update({node: WrittenSizes("size", known.axis, (numbers[known.ids],)) for node in nodes[:1]})
+    written |= {
+        walker.reads[name].name: WrittenSizes("size", axis, (classes,))
+        for name, (axis, classes) in parameters.items()
+    }
     kept_whole = tuple(walker.kept_whole.items())
-    return ChannelGraph(layers, splits, prunable, groups, kept_whole, written, parameters, 0, frozenset(walker.counted))
+    return ChannelGraph(
+        layers, splits, prunable, groups, kept_whole, written, parameters, 0, frozenset(walker.counted)
+    )

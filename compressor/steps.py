@@ -70,16 +70,11 @@ SIZED_MOVES = {
 MOVES = {
     torch.permute, torch.transpose, torch.swapaxes, torch.movedim, torch.unsqueeze, torch.squeeze,
     torch.flatten, torch.flip, torch.tile, torch.repeat_interleave,
-    "permute", "transpose", "swapaxes", "movedim", "unsqueeze", "squeeze", "flatten", "flip", "repeat", "tile",
-    "repeat_interleave",
+    "permute", "transpose", "swapaxes", "movedim", "unsqueeze", "squeeze", "flatten", "flip", "repeat",
+    "tile", "repeat_interleave",
 }  # fmt: skip
 CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
 SPLITS = {torch.split, torch.chunk, torch.tensor_split, "split", "chunk", "tensor_split"}
-
-
-def key(node: Any) -> Any:
-    """What a step is called in the tables."""
-    return node.target
 
 
 def argument(node: Any, position: int, name: str, default: Any) -> Any:

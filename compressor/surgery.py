@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -53,7 +54,16 @@ def symbolic(module: nn.Module) -> fx.GraphModule:
         return module
     tracer = _Tracer()
     graph = tracer.trace(module)
-    return fx.GraphModule(tracer.root, graph, type(module).__name__)
+    return Traced(tracer.root, graph, type(module).__name__)
+
+
+class Traced(fx.GraphModule):
+    """A traced network whose copies have the same saved parameters and buffers as itself."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Traced:
+        made = cast(Traced, super().__deepcopy__(memo))
+        _keep_state(self, made)
+        return made
 
 
 class _Tracer(fx.Tracer):
@@ -149,7 +159,7 @@ def _rewrite(traced: fx.GraphModule, node: fx.Node, sizes: tuple[int, ...]) -> N
             node.args, node.kwargs = (source, dim, inner), {}
             return
         shape = node.args[1:] or (node.kwargs.get("shape", node.kwargs.get("size")),)
-        listed = list(shape[0]) if isinstance(shape[0], (tuple, list)) else list(shape)  # type: ignore[arg-type]
+        listed = list(shape[0]) if isinstance(shape[0], (tuple, list)) else list(shape)
         listed[axis] = size
         node.args, node.kwargs = (source, listed), {}
     else:
@@ -157,32 +167,24 @@ def _rewrite(traced: fx.GraphModule, node: fx.Node, sizes: tuple[int, ...]) -> N
 
 
 def _keep_state(module: nn.Module, traced: fx.GraphModule) -> None:
-    """Give the traced form the same saved parameters and buffers as the module, even those it does not use."""
+    """Give a traced form the same saved parameters and buffers as the module, even those it does not use."""
     wanted = module.state_dict()
     for name in traced.state_dict().keys() - wanted.keys():
         owner, _, leaf = name.rpartition(".")
         traced.get_submodule(owner)._non_persistent_buffers_set.add(leaf)
-    for name in wanted.keys() - traced.state_dict().keys():
+    first = {id(part): name for name, part in module.named_modules()}
+    for name in sorted(wanted.keys() - traced.state_dict().keys()):
         path, _, leaf = name.rpartition(".")
-        holder: nn.Module = traced
-        for part, theirs in _down(module, path):
+        holder, way = cast(nn.Module, traced), path.split(".") if path else []
+        for depth, part in enumerate(way, start=1):
+            theirs = module.get_submodule(".".join(way[:depth]))
             if part not in holder._modules:
-                # One and the same module, where it stands under a name of its own.
-                own = len(list(theirs.children())) == 0
-                holder.add_module(part, theirs if own else nn.Module())
-            holder = holder._modules[part]  # type: ignore[assignment]
+                alias = first[id(theirs)] != ".".join(way[:depth])  # the same module under a second name
+                holder.add_module(part, traced.get_submodule(first[id(theirs)]) if alias else nn.Module())
+            holder = holder.get_submodule(part)
         if leaf not in holder._parameters and leaf not in holder._buffers:
-            value = getattr(module.get_submodule(path), leaf)
+            value = copy.deepcopy(getattr(module.get_submodule(path), leaf))
             if isinstance(value, nn.Parameter):
                 holder.register_parameter(leaf, value)
             else:
                 holder.register_buffer(leaf, value)
-
-
-def _down(module: nn.Module, path: str) -> list[tuple[str, nn.Module]]:
-    """Names and modules on the way to `path`."""
-    way = []
-    for part in filter(None, path.split(".")):
-        module = module._modules[part]  # type: ignore[assignment]
-        way.append((part, module))
-    return way

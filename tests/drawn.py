@@ -13,12 +13,12 @@ Draw = Callable[[int, int], int]  # (lowest, highest) -> a number between them, 
 
 KINDS = (
     "conv", "depthwise", "grouped", "transposed", "grouped_transposed", "batch", "instance", "instance_stats",
-    "group_norm", "prelu", "act", "add", "add_own", "mul", "cat", "cat_twice", "split", "chunk", "front", "back",
-    "narrow", "shuffle", "shuffle_function", "shuffle_sizes", "shuffle_numbers", "pixel_shuffle",
+    "group_norm", "prelu", "act", "add", "add_own", "mul", "cat", "cat_twice", "split", "chunk", "front",
+    "back", "narrow", "shuffle", "shuffle_function", "shuffle_sizes", "shuffle_numbers", "pixel_shuffle",
     "pixel_shuffle_by_hand", "pixel_unshuffle", "se_conv", "se_linear", "se_flatten", "se_expand",
-    "spatial_attention", "scale", "scale_flat", "layer_scale", "buffer", "stack", "interleave", "unbind", "flip",
-    "roll", "pad", "shared", "twice_in_sequence", "contrast", "softmax", "tokens", "batch_trick", "odd",
-    "count_in_arithmetic", "zeros", "weights_read",
+    "spatial_attention", "scale", "scale_flat", "layer_scale", "buffer", "stack", "interleave", "unbind",
+    "flip", "roll", "pad", "shared", "twice_in_sequence", "contrast", "softmax", "tokens", "batch_trick",
+    "odd", "count_in_arithmetic", "zeros", "weights_read",
 )  # fmt: skip
 
 
@@ -105,14 +105,21 @@ class Drawn(nn.Module):
             case "se_conv" | "se_linear" | "se_flatten" | "se_expand":
                 layer: Any = (lambda a, b: nn.Conv2d(a, b, 1)) if kind == "se_conv" else nn.Linear
                 hidden = draw(2, 4)
-                part, more = nn.Sequential(layer(channels, hidden), nn.ReLU(), layer(hidden, channels)), (channels,)
+                part, more = (
+                    nn.Sequential(layer(channels, hidden), nn.ReLU(), layer(hidden, channels)),
+                    (channels,),
+                )
                 out = channels
             case "spatial_attention" | "softmax" | "contrast" | "act" | "flip" | "roll" | "pad" | "zeros":
                 out, more = channels, (draw(0, 3),)
                 if kind == "spatial_attention":
                     part = nn.Conv2d(channels, 1, 3, padding=1)
             case "scale" | "scale_flat" | "layer_scale":
-                shape = {"scale": (1, channels, 1, 1), "scale_flat": (channels,), "layer_scale": (channels, 1, 1)}
+                shape = {
+                    "scale": (1, channels, 1, 1),
+                    "scale_flat": (channels,),
+                    "layer_scale": (channels, 1, 1),
+                }
                 self.owned[name] = nn.Parameter(torch.randn(shape[kind]))
                 out = channels
             case "buffer":
@@ -131,7 +138,9 @@ class Drawn(nn.Module):
                 part, out = nn.Conv2d(channels, channels, 1), channels
             case "odd":
                 which = draw(0, 3)
-                part = nn.LayerNorm(channels) if which == 0 else nn.LocalResponseNorm(3) if which == 1 else None
+                part = (
+                    nn.LayerNorm(channels) if which == 0 else nn.LocalResponseNorm(3) if which == 1 else None
+                )
                 out, more = channels, (which,)
             case _:
                 out = channels
@@ -143,7 +152,7 @@ class Drawn(nn.Module):
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
         values = [self.head(picture)]
         for kind, name, source, more in self.program:
-            part = self.parts[name] if name in self.parts else None
+            part = self.parts._modules.get(name)
             values.append(self._step(kind, name, part, values[source], values, more))
         y = self.tail(torch.cat([values[self.ends[0]], values[self.ends[1]]], 1))
         return torch.tanh(y + picture if self.skip else y)
@@ -238,7 +247,7 @@ class Drawn(nn.Module):
             case "tokens":
                 n, c, h, w = x.shape
                 y = part(x.view(n, c, h * w).transpose(1, 2)) + x.flatten(2).permute(0, 2, 1)
-                return y.transpose(1, 2).reshape(n, c, h, w)
+                return y.transpose(1, 2).reshape(n, c, h, w).contiguous()
             case "zeros":
                 return torch.cat([x, torch.zeros_like(x)], 1)[:, : x.shape[1]]
             case "count_in_arithmetic":

@@ -60,9 +60,9 @@ def cost_model(graph: ChannelGraph, module: nn.Module, metric: str) -> CostModel
         pair[index], per_channel = measure(layer, part)
         each += per_channel * outputs[index]
     if metric != "macs":
-        for name, (_, classes) in graph.parameters.items():
-            own = dict(module.named_parameters()).get(name)  # None: a buffer
-            each += np.bincount(classes, minlength=graph.classes) * (own.numel() / len(classes) if own is not None else 0)
+        sizes = {name: value.numel() for name, value in module.named_parameters()}
+        for name, (_, classes) in graph.parameters.items():  # buffers count nothing
+            each += np.bincount(classes, minlength=graph.classes) * (sizes.get(name, 0) / len(classes))
     model = CostModel(inputs, outputs, pair, each, 0)
     if metric == "macs":
         everything = model(np.ones(graph.classes))
