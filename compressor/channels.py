@@ -3,169 +3,228 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
-from compressor.surgery import CONVOLUTIONS, NORMS
+from compressor import steps
+from compressor.follower import Follower
+from compressor.identities import KERNEL_KINDS, Channels, Count, Followed, Ids, LayerUse, Shape, Whole
+from compressor.moves import MIXES, UNKNOWN
+from compressor.surgery import KERNELS, NORMS
 
-# Steps after which channel i is still channel i.
-_SAME_MODULES = (
-    nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid,
-    nn.Hardtanh, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Identity, nn.Dropout, nn.Dropout2d,
-    nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d,
-    nn.ReflectionPad2d, nn.ReplicationPad2d, nn.ZeroPad2d, nn.ConstantPad2d,
-    nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
-)  # fmt: skip
-_SAME_FUNCTIONS = {
-    F.relu, F.leaky_relu, F.relu6, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid, F.hardtanh,
-    F.tanh, F.sigmoid, F.softplus, F.dropout, F.dropout2d, F.interpolate, F.avg_pool2d, F.max_pool2d,
-    F.adaptive_avg_pool2d, F.adaptive_max_pool2d,
-    torch.relu, torch.tanh, torch.sigmoid, torch.clamp, torch.abs, torch.sqrt, torch.rsqrt, torch.exp,
-    torch.square, torch.neg, operator.neg,
-}  # fmt: skip
-_SAME_METHODS = {
-    "relu", "relu_", "tanh", "sigmoid", "clamp", "clamp_", "clip", "abs", "sqrt", "rsqrt", "exp", "square",
-    "neg", "contiguous", "float", "clone", "detach", "to", "type_as",
-}  # fmt: skip
-_ELEMENTWISE_FUNCTIONS = {
-    operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, operator.isub, operator.imul,
-    operator.itruediv, operator.pow, torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.maximum,
-    torch.minimum,
-}  # fmt: skip
-_ELEMENTWISE_METHODS = {"add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "pow", "pow_"}
-_REDUCTIONS = {torch.mean, torch.sum, torch.var, torch.std, torch.amax, torch.amin}
-_REDUCTION_METHODS = {"mean", "sum", "var", "std", "amax", "amin"}
-_SIZE_METHODS = {"size", "dim"}
+__all__ = ["Channels", "LayerUse", "Walker"]
 
-Ids = np.ndarray
+_READS_WEIGHTS = "the network's forward uses its weights directly"
+_HARMLESS = {"dim", "ndim", "dtype", "device", "is_cuda", "requires_grad", "is_floating_point", "ndimension"}
 
 
-class Channels:
-    """Channel identities with union-find: equal roots must live and die together."""
+class Walker(Follower):
+    """Runs the graph on shapes alone (meta tensors), with channel identities beside each value.
 
-    def __init__(self) -> None:
-        self._parent: list[int] = []
-        self.frozen: set[int] = set()
+    Args:
+        traced: the network, on the meta device.
+        state: names of the parameters and buffers that are saved; others cannot be cut. None: all.
 
-    def new(self, count: int, *, frozen: bool = False) -> Ids:
-        """Make `count` fresh identities."""
-        start = len(self._parent)
-        self._parent.extend(range(start, start + count))
-        if frozen:
-            self.frozen.update(range(start, start + count))
-        return np.arange(start, start + count)
+    Attributes:
+        layers: what each layer with channels of its own reads and makes, by module name.
+        parameters: parameters and buffers that the forward uses itself, by name, cut like layers.
+        reads: where each of these is read first.
+        kept_whole: what was kept whole, by the step's name, and why.
+        unfollowed: whether there are steps that may multiply and are not among `layers`.
+    """
 
-    def freeze(self, ids: Ids) -> None:
-        """Never remove these."""
-        self.frozen.update(ids.tolist())
-
-    def unite(self, left: Ids, right: Ids) -> None:
-        """Tie the i-th of `left` to the i-th of `right`."""
-        for a, b in zip(left.tolist(), right.tolist(), strict=True):
-            self._parent[self._root(a)] = self._root(b)
-
-    def roots(self) -> np.ndarray:
-        """The root of every identity, (count,) int64."""
-        return np.array([self._root(index) for index in range(len(self._parent))], np.int64)
-
-    def _root(self, index: int) -> int:
-        while self._parent[index] != index:
-            self._parent[index] = self._parent[self._parent[index]]
-            index = self._parent[index]
-        return index
-
-
-@dataclass
-class LayerUse:
-    """The identities a layer reads and makes; several uses of a shared layer are tied together."""
-
-    inputs: Ids
-    outputs: Ids
-    kind: str
-    pair_macs: int
-
-
-class Walker(fx.Interpreter):
-    """Runs the graph on shapes alone (meta tensors), with channel identities beside each value."""
-
-    def __init__(self, traced: fx.GraphModule):
+    def __init__(self, traced: fx.GraphModule, state: Container[str] | None = None):
         super().__init__(traced)
-        self.channels = Channels()
+        self.state = state
         self.layers: dict[str, LayerUse] = {}
-        self.splits: dict[str, tuple[Ids, ...]] = {}
+        self.parameters: dict[str, Followed] = {}
         self.kept_whole: dict[str, str] = {}
-        self._ids: dict[fx.Node, Any] = {}
+        self.reads: dict[str, fx.Node] = {}
+        self.unfollowed = False
+        self._borrowed: set[str] = set()  # layers whose weights the forward uses itself
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one step on shapes, then find the identities of what came out."""
         value = super().run_node(n)
-        self._ids[n] = self._follow(n, value)
+        self.ids[n] = self._follow(n, value)
         return value
 
-    def _follow(self, node: Any, value: Any) -> Any:
+    def finish(self) -> None:
+        """After the walk: what later steps have made impossible."""
+        for name in sorted(self._borrowed & self.layers.keys()):
+            self.keep_layer(name, _READS_WEIGHTS)
+        for node, ids in self.ties:
+            if self.channels.all_frozen(ids) and steps.name(node) not in self.kept_whole:
+                why = "its groups must stay equally wide, and some of their channels cannot go"
+                self.kept_whole[steps.name(node)] = f"{self._describe(node)}: {why}"
+
+    def keep_layer(self, name: str, why: str) -> None:
+        """Never prune what a layer reads and makes, and say why."""
+        use = self.layers[name]
+        use.kind = "fixed" if use.kind in (*KERNEL_KINDS, "depthwise") else use.kind
+        self.channels.freeze(use.inputs)
+        self.channels.freeze(use.outputs)
+        self.kept_whole[name] = f"{type(self.fetch_attr(name)).__name__} {name}: {why}"
+
+    # -- dispatch -------------------------------------------------------------------------------
+
+    def _follow(self, node: fx.Node, value: Any) -> Any:
         if node.op == "output":
-            for source in node.all_input_nodes:
-                self._freeze(source)
+            self._freeze(node)
             return None
-        if node.op in ("placeholder", "get_attr"):
-            return self._fresh(value, frozen=True)
+        if node.op == "placeholder":
+            picture = isinstance(value, torch.Tensor) and value.dim() > 1
+            return Followed(self.channels.new(value.shape[1], frozen=True), 1) if picture else None
+        if node.op == "get_attr":
+            return self._attribute(node, str(node.target), value)
+        if not _carries_channels(value):
+            return self._number(node, value)
+        known = any(
+            not isinstance(self.ids.get(source), (Whole, type(None))) for source in node.all_input_nodes
+        )
         if node.op == "call_module":
             followed = self._module(node, self.fetch_attr(str(node.target)), value)
+        elif not known:
+            self.unfollowed = True
+            return _whole(value)
         else:
-            followed = self._function(node, value)
-        if followed is None and _carries_channels(value):
-            for source in node.all_input_nodes:
-                self._freeze(source)
-            self.kept_whole[_name(node)] = "this step's channels cannot be followed"
-            return self._fresh(value, frozen=True)
+            followed = self.step(node, value)
+        if isinstance(followed, str):
+            self.keep_whole(node, followed)
+            return _whole(value)
         return followed
+
+    def _attribute(self, node: fx.Node, name: str, value: Any) -> Any:
+        """A parameter or buffer read by the forward itself: (C,), (C, 1, 1), (1, C, 1, 1) or (1, C, H, W)."""
+        if not isinstance(value, torch.Tensor) or value.numel() <= 1:
+            return None
+        self._borrowed.add(name.rpartition(".")[0])
+        if name in self.parameters:
+            return self.parameters[name]
+        long = [axis for axis, size in enumerate(value.shape) if size > 1]
+        axis = long[0] if len(long) == 1 else value.dim() - 3
+        owner = self.fetch_attr(name.rpartition(".")[0]) if "." in name else self.module
+        saved = self.state is None or name in self.state
+        if not saved or axis not in long or isinstance(owner, (*KERNELS, *NORMS, nn.PReLU)):
+            return Whole()
+        self.reads[name] = node
+        self.parameters[name] = Followed(self.channels.new(value.shape[axis]), axis)
+        return self.parameters[name]
+
+    def _number(self, node: fx.Node, value: Any) -> Any:
+        """What is no tensor: a shape, or a number computed from shapes."""
+        source = self.ids.get(node.all_input_nodes[0]) if node.all_input_nodes else None
+        target = node.args[1] if node.target is getattr else node.target
+        if target in ("shape", "size") and isinstance(source, (Followed, Whole)):
+            dims = self.env[node.all_input_nodes[0]].dim()
+            if isinstance(value, torch.Size):
+                return Shape(source, dims) if isinstance(source, Followed) else Count(_none(), True)
+            here = isinstance(source, Followed) and self._arguments(node)[1] % dims == source.axis
+            return Count(source.ids, False) if here else Count(_none(), True)  # type: ignore[union-attr]
+        if isinstance(source, Shape) and node.target is operator.getitem:
+            index = self._arguments(node)[1]
+            picked = range(source.dims)[index]
+            if isinstance(picked, int):
+                here = picked == source.source.axis
+                return Count(source.source.ids, False) if here else Count(_none(), True)
+            return Count(source.source.ids if source.source.axis in picked else _none(), True)
+        if target in _HARMLESS:
+            return None
+        counts = self._sources(node, Count)
+        if any(isinstance(self.ids.get(other), (Followed, tuple, Shape)) for other in node.all_input_nodes):
+            self.keep_whole(node, "it writes into a tensor" if node.target is operator.setitem else UNKNOWN)
+        if not counts:
+            return None
+        return Count(np.concatenate([c.ids for c in counts]), any(c.mixed for c in counts))
 
     # -- layers ---------------------------------------------------------------------------------
 
     def _module(self, node: Any, layer: nn.Module, value: Any) -> Any:
-        ids = self._ids.get(node.all_input_nodes[0]) if node.all_input_nodes else None
-        if ids is None or isinstance(ids, tuple):
-            return None
-        name = str(node.target)
-        if isinstance(layer, CONVOLUTIONS):
-            return self._convolution(name, layer, ids, self.env[node.all_input_nodes[0]], value)
+        if len(node.all_input_nodes) != 1:
+            return UNKNOWN
+        source = node.all_input_nodes[0]
+        found = self.ids.get(source)
+        if isinstance(layer, KERNELS):
+            return self._kernel(node, layer, found, self.env[source], value)
+        if isinstance(found, (Whole, type(None))):
+            self.unfollowed = True
+            return _whole(value)
+        if not isinstance(found, Followed):
+            return UNKNOWN
+        if isinstance(layer, steps.POINTWISE_MODULES):
+            return found
+        if isinstance(layer, steps.SPATIAL_MODULES):
+            return found if isinstance(value, torch.Tensor) and found.axis == value.dim() - 3 else UNKNOWN
+        if isinstance(layer, nn.Softmax) and layer.dim is not None:
+            return MIXES if layer.dim % value.dim() == found.axis else found
+        if isinstance(layer, nn.Flatten):
+            return self.move(node, found, value, layer)
+        if isinstance(layer, (nn.LayerNorm, nn.LocalResponseNorm)):
+            return MIXES
+        if found.axis != 1:
+            return UNKNOWN
         if isinstance(layer, NORMS):
-            return self._per_channel(name, ids, "norm")
+            return self._norm(node, layer, found)
         if isinstance(layer, nn.PReLU):
-            return ids if layer.num_parameters == 1 else self._per_channel(name, ids, "prelu")
-        if isinstance(layer, _SAME_MODULES):
-            return ids
+            return found if layer.num_parameters == 1 else self._per_channel(node, found, "prelu")
         if isinstance(layer, nn.PixelShuffle):
-            return self._pixel_shuffle(ids, layer.upscale_factor)
+            return self.shuffle(node, "pixel_shuffle", found, layer.upscale_factor)
         if isinstance(layer, nn.PixelUnshuffle):
-            return np.repeat(ids, layer.downscale_factor**2)
-        return None
+            return self.shuffle(node, "pixel_unshuffle", found, layer.downscale_factor)
+        if isinstance(layer, nn.ChannelShuffle):
+            return self.shuffle(node, "channel_shuffle", found, layer.groups)
+        return UNKNOWN
 
-    def _convolution(self, name: str, layer: Any, ids: Ids, source: torch.Tensor, value: torch.Tensor) -> Ids:
-        transposed = isinstance(layer, nn.ConvTranspose2d)
-        # A transposed convolution applies its kernel once per input position.
-        height, width = (source if transposed else value).shape[2:]
-        pair_macs = height * width * layer.kernel_size[0] * layer.kernel_size[1]
-        if layer.groups == 1:
-            kind = "transposed" if transposed else "conv"
-            made = self.channels.new(layer.out_channels)
-        elif layer.groups == layer.in_channels and layer.out_channels == layer.in_channels:
-            kind, made = "depthwise", ids
+    def _norm(self, node: fx.Node, layer: Any, found: Followed) -> Any:
+        """Of a GroupNorm whole groups are removed: what remains then has the statistics it had."""
+        if isinstance(layer, nn.GroupNorm):
+            if layer.num_groups == 1:
+                return "its statistics are those of all channels together, and removing one would change them"
+            self.channels.tie_rows(found.ids.reshape(layer.num_groups, -1).T)
+        return self._per_channel(node, found, "norm")
+
+    def _per_channel(self, node: fx.Node, found: Followed, kind: str) -> Followed:
+        self._use(str(node.target), LayerUse(found.ids, found.ids, kind, 0))
+        return found
+
+    def _kernel(
+        self, node: fx.Node, layer: Any, found: Any, source: torch.Tensor, value: torch.Tensor
+    ) -> Any:
+        """A convolution or a linear layer: makes new channels from those it reads."""
+        name, linear = str(node.target), isinstance(layer, nn.Linear)
+        axis = value.dim() - (1 if linear else 3)
+        reads, makes = (
+            (layer.in_features, layer.out_features) if linear else (layer.in_channels, layer.out_channels)
+        )
+        if isinstance(found, Followed) and found.axis == axis:
+            ids = found.ids
         else:
-            kind, made = "fixed", self.channels.new(layer.out_channels, frozen=True)
-            self.channels.freeze(ids)
-            self.kept_whole[name] = f"a convolution in {layer.groups} groups"
-        return self._use(name, LayerUse(ids, made, kind, pair_macs)).outputs
-
-    def _per_channel(self, name: str, ids: Ids, kind: str) -> Ids:
-        self._use(name, LayerUse(ids, ids, kind, 0))
-        return ids
+            ids = self.channels.new(reads, frozen=True)
+            if isinstance(found, Followed):
+                self.keep_whole(node, "channels lie along another axis than the one it reads")
+        # A transposed convolution applies its kernel once per input position.
+        transposed = isinstance(layer, nn.ConvTranspose2d)
+        places = (source if transposed else value).numel() // (reads if transposed else makes)
+        pair_macs = places if linear else places * layer.kernel_size[0] * layer.kernel_size[1]
+        groups = 1 if linear else layer.groups
+        kind = "linear" if linear else "transposed" if transposed else "conv"
+        if "weight" not in dict(layer.named_parameters(recurse=False)):
+            kind, made = "fixed", self.channels.new(makes, frozen=True)
+        elif groups == 1:
+            made = self.channels.new(makes)
+        elif groups == reads:
+            kind, made = "depthwise", np.repeat(ids, makes // reads)
+        else:  # every group keeps the channels at the same places, so that all stay equally wide
+            self.tie(node, ids.reshape(groups, -1))
+            made = np.tile(self.channels.new(makes // groups), groups)
+        use = self._use(name, LayerUse(ids, made, kind, pair_macs, groups))
+        if kind == "fixed":
+            self.keep_layer(name, "its weights are computed from others (a weight or spectral norm)")
+        return Followed(use.outputs, axis)
 
     def _use(self, name: str, use: LayerUse) -> LayerUse:
         """Record a layer, or tie a further use of a shared layer to the first."""
@@ -176,109 +235,43 @@ class Walker(fx.Interpreter):
             first.pair_macs += use.pair_macs
         return first
 
-    # -- functions and methods ------------------------------------------------------------------
+    # -- keeping whole --------------------------------------------------------------------------
 
-    def _function(self, node: Any, value: Any) -> Any:
-        target: Any = node.target
-        ids = self._ids.get(node.all_input_nodes[0]) if node.all_input_nodes else None
-        if target is operator.getitem:
-            return self._getitem(node, ids)
-        if target in (torch.cat, torch.concat):
-            return self._concatenate(node)
-        if target in _ELEMENTWISE_FUNCTIONS or (node.op == "call_method" and target in _ELEMENTWISE_METHODS):
-            return self._elementwise(node, value)
-        if ids is None or isinstance(ids, tuple):
-            return None
-        if target in (torch.split, torch.chunk) or target in ("split", "chunk"):
-            return self._split(node, ids, value)
-        if target in _SAME_FUNCTIONS or (node.op == "call_method" and target in _SAME_METHODS):
-            return ids
-        if target is F.pad:
-            return ids if len(_argument(node, 1, "pad", ())) <= 4 else None
-        if target in _REDUCTIONS or (node.op == "call_method" and target in _REDUCTION_METHODS):
-            keeps = isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[1] == len(ids)
-            return ids if keeps and not {1, -3} & set(_dims(_argument(node, 1, "dim", 1))) else None
-        if target in (torch.pixel_shuffle, F.pixel_shuffle):
-            return self._pixel_shuffle(ids, int(_argument(node, 1, "upscale_factor", 1)))
-        if target in (torch.pixel_unshuffle, F.pixel_unshuffle):
-            return np.repeat(ids, int(_argument(node, 1, "downscale_factor", 1)) ** 2)
-        return None
+    def keep_whole(self, node: fx.Node, why: str) -> None:
+        """Keep every channel that a step reads, and say so unless all had to stay anyway."""
+        self.unfollowed = True
+        if not self._freeze(node):
+            self.kept_whole[steps.name(node)] = f"{self._describe(node)}: {why}"
 
-    def _pixel_shuffle(self, ids: Ids, factor: int) -> Ids:
-        """Output channel c is made of input channels c*s^2 ... c*s^2 + s^2 - 1."""
-        blocks = ids.reshape(-1, factor**2)
-        for column in range(1, factor**2):
-            self.channels.unite(blocks[:, column], blocks[:, 0])
-        return blocks[:, 0].copy()
+    def _freeze(self, node: fx.Node) -> bool:
+        """Freeze what a step reads; whether all of it was frozen already."""
+        ids = [part for source in node.all_input_nodes for part in _identities(self.ids.get(source))]
+        together = np.concatenate([_none(), *ids])
+        already = self.channels.all_frozen(together)
+        self.channels.freeze(together)
+        return already
 
-    def _concatenate(self, node: Any) -> Any:
-        parts: list[Any] = [self._ids.get(part) for part in _argument(node, 0, "tensors", ())]
-        if _argument(node, 1, "dim", 0) not in (1, -3) or not all(isinstance(p, np.ndarray) for p in parts):
-            return None
-        return np.concatenate(parts)
+    def _describe(self, node: fx.Node) -> str:
+        return steps.describe(node, self.fetch_attr(str(node.target)) if node.op == "call_module" else None)
 
-    def _split(self, node: Any, ids: Ids, value: Any) -> Any:
-        if _argument(node, 2, "dim", 0) not in (1, -3):
-            return None
-        bounds = np.cumsum([part.shape[1] for part in value])[:-1]
-        parts = tuple(np.split(ids, bounds))
-        self.splits[node.name] = parts
-        return parts
 
-    def _getitem(self, node: Any, ids: Any) -> Any:
-        index = node.args[1]
-        if isinstance(ids, tuple) and isinstance(index, int):
-            return ids[index]
-        whole = isinstance(index, tuple) and len(index) >= 2 and all(i == slice(None) for i in index[:2])
-        plain = whole and not any(isinstance(i, int) or i is None for i in index)
-        return ids if isinstance(ids, np.ndarray) and plain else None
+def _identities(known: Any) -> list[Ids]:
+    if isinstance(known, tuple):
+        return [ids for part in known for ids in _identities(part)]
+    if isinstance(known, Shape):
+        return [known.source.ids]
+    return [known.ids] if isinstance(known, (Followed, Count)) else []
 
-    def _elementwise(self, node: fx.Node, value: Any) -> Any:
-        """Tie the operands' channels; a single channel is spread over the others'."""
-        if not isinstance(value, torch.Tensor):
-            return None
-        found = [self._ids.get(source) for source in node.all_input_nodes]
-        operands = [ids for ids in found if isinstance(ids, np.ndarray)]
-        full = [ids for ids in operands if value.dim() > 1 and len(ids) == value.shape[1]]
-        if not full:
-            return None
-        for ids in operands:
-            if len(ids) != len(full[0]):
-                self.channels.freeze(ids)
-        for ids in full[1:]:
-            self.channels.unite(ids, full[0])
-        return full[0]
 
-    # -- helpers --------------------------------------------------------------------------------
+def _none() -> Ids:
+    return np.empty(0, np.int64)
 
-    def _fresh(self, value: Any, *, frozen: bool) -> Any:
-        if isinstance(value, (tuple, list)):
-            return tuple(self._fresh(item, frozen=frozen) for item in value)
-        if not isinstance(value, torch.Tensor):
-            return None
-        axis = {3: 0, 1: 0}.get(value.dim(), 1)  # parameters come as (C,) or (C, 1, 1)
-        return self.channels.new(value.shape[axis] if value.dim() else 1, frozen=frozen)
 
-    def _freeze(self, source: fx.Node) -> None:
-        ids = self._ids.get(source)
-        for part in ids if isinstance(ids, tuple) else (ids,):
-            if isinstance(part, np.ndarray):
-                self.channels.freeze(part)
+def _whole(value: Any) -> Any:
+    return tuple(_whole(part) for part in value) if isinstance(value, (tuple, list)) else Whole()
 
 
 def _carries_channels(value: Any) -> bool:
     if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
         return any(_carries_channels(item) for item in value)
     return isinstance(value, torch.Tensor)
-
-
-def _argument(node: Any, position: int, name: str, default: Any) -> Any:
-    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
-
-
-def _dims(dims: Any) -> Sequence[int]:
-    return dims if isinstance(dims, (tuple, list)) else (dims,)
-
-
-def _name(node: fx.Node) -> str:
-    return str(node.target) if node.op == "call_module" else node.name

@@ -185,7 +185,11 @@ def _run(module: nn.Module, shape: tuple[int, ...], device: str) -> tuple[dict[n
         tallies[part].literature_macs += literature_macs
         return tallies[part]
 
-    held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    held = {
+        f"{name}.{leaf}".lstrip("."): value
+        for part, name in names.items()  # each module once, even if it stands under several names
+        for leaf, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))
+    }
     dtype = next((p.dtype for p in held.values() if p.is_floating_point()), torch.float32)
     replaced = {name: value.detach().to(device) for name, value in held.items()}
     image = torch.zeros(shape, dtype=dtype, device=device)
@@ -195,7 +199,7 @@ def _run(module: nn.Module, shape: tuple[int, ...], device: str) -> tuple[dict[n
     module.eval()
     try:
         with torch.no_grad(), _Counting(record):
-            torch.func.functional_call(module, replaced, (image,))
+            torch.func.functional_call(module, replaced, (image,), tie_weights=False)
     finally:
         for handle in handles:
             handle.remove()

@@ -7,7 +7,8 @@ eq. 3 to 5, embedding size m = 8):
     collapsed  O = z_i z_j A + C        the same functions, since no nonlinearity stands between;  A, C (k*k)
     gated      O = z_i z_j A            so that a latent entry at zero silences its channel exactly
 
-A depthwise convolution is made from its channel's own entry: z_i = 1.
+A depthwise convolution is made from its channel's own entry: z_i = 1. A linear layer is a convolution with
+k = 1; a grouped convolution has one entry for the same place of all its groups.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 
 from compressor.graph import ChannelGraph
-from compressor.surgery import CONVOLUTIONS
+from compressor.surgery import KERNELS
 
 FORMS = ("gated", "collapsed", "dhp")
 EMBEDDING = 8
@@ -54,11 +55,11 @@ class HyperNetwork(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         for index, name in enumerate(self.convolutions):
             layer, convolution = graph.layers[name], module.get_submodule(name)
-            assert isinstance(convolution, CONVOLUTIONS)
+            assert isinstance(convolution, KERNELS)
             self._transposed[name] = layer.kind == "transposed"
             self._depthwise[name] = layer.kind == "depthwise"
-            self.register_buffer(f"inputs{index}", torch.from_numpy(layer.inputs), persistent=False)
-            self.register_buffer(f"outputs{index}", torch.from_numpy(layer.outputs), persistent=False)
+            self.register_buffer(f"inputs{index}", torch.from_numpy(layer.kernel_inputs), persistent=False)
+            self.register_buffer(f"outputs{index}", torch.from_numpy(layer.kernel_outputs), persistent=False)
             weight = convolution.weight.detach()
             pairs = self._pairs(index, name).detach()
             kernels = self._to_pairs(name, weight) / pairs[..., None]  # (out, in, k*k)
@@ -85,8 +86,11 @@ class HyperNetwork(nn.Module):
         return made * self.latent[getattr(self, f"inputs{index}")][None, :]
 
     def _to_pairs(self, name: str, weight: torch.Tensor) -> torch.Tensor:
-        """A convolution's weight as (out, in, k*k)."""
-        return (weight.transpose(0, 1) if self._transposed[name] else weight).flatten(2)
+        """A weight as (out, in, k*k), of one group where there are several; a linear layer's with k = 1."""
+        if self._depthwise[name]:
+            return weight.reshape(weight.shape[0] * weight.shape[1], 1, -1)
+        kernels = weight.transpose(0, 1) if self._transposed[name] else weight
+        return kernels.reshape(*kernels.shape[:2], -1)
 
 
 class _Gated(nn.Module):

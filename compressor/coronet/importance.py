@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressor.graph import ChannelGraph
+from compressor.graph import KERNEL_KINDS, ChannelGraph
 
 
 def sensitivity(
@@ -39,17 +39,19 @@ def sensitivity(
     """
     device = next(module.parameters()).device
     gates = torch.ones(graph.classes, device=device, requires_grad=True)
-    readers = [layer for layer in graph.convolutions() if layer.kind in ("conv", "transposed")]
+    readers = [layer for layer in graph.convolutions() if layer.kind in KERNEL_KINDS]
     total = torch.zeros(graph.classes, dtype=torch.float64, device=device)
     generator = torch.Generator().manual_seed(seed)
     for probe in range(probes):
         weights = {}
         for layer in readers:
             weight = module.get_parameter(f"{layer.name}.weight").detach()
-            gate = gates[torch.from_numpy(layer.inputs).to(device)]
-            shape = (-1, 1, 1, 1) if layer.kind == "transposed" else (1, -1, 1, 1)
+            gate = gates[torch.from_numpy(layer.kernel_inputs).to(device)]
+            shape = [1] * weight.dim()
+            shape[0 if layer.kind == "transposed" else 1] = -1
             weights[f"{layer.name}.weight"] = weight * gate.view(shape)
-        output = torch.func.functional_call(module, weights, (batch(probe).to(device),))
+        # Tied weights: one module under two names would be left with these weights (torch 2.13).
+        output = torch.func.functional_call(module, weights, (batch(probe).to(device),), tie_weights=False)
         direction = torch.randn(output.shape, generator=generator).to(device)
         (gradient,) = torch.autograd.grad((output * direction).sum(), gates)
         total += gradient.double() ** 2 / output.numel()

@@ -9,8 +9,8 @@ import numpy as np
 from torch import nn
 
 from compressor.errors import UsageError
-from compressor.graph import ChannelGraph, LayerChannels
-from compressor.surgery import CONVOLUTIONS, NORMS
+from compressor.graph import KERNEL_KINDS, ChannelGraph, LayerChannels
+from compressor.surgery import KERNELS, NORMS
 
 MINIMUM = 4  # channels kept in every latent vector, as published (DHP's reference: k = 4)
 
@@ -59,14 +59,14 @@ def cost_model(graph: ChannelGraph, module: nn.Module, metric: str) -> CostModel
         part = module.get_submodule(layer.name)
         pair[index], per_channel = measure(layer, part)
         each += per_channel * outputs[index]
+    if metric != "macs":
+        sizes = {name: value.numel() for name, value in module.named_parameters()}
+        for name, (_, classes) in graph.parameters.items():  # buffers count nothing
+            each += np.bincount(classes, minlength=graph.classes) * (sizes.get(name, 0) / len(classes))
     model = CostModel(inputs, outputs, pair, each, 0)
     if metric == "macs":
-        grouped = [layer for layer in layers if layer.kind == "fixed"]
-        fixed = sum(
-            layer.pair_macs * len(layer.inputs) * len(layer.outputs) // _groups(module, layer.name)
-            for layer in grouped
-        )
-        return replace(model, fixed=fixed)
+        everything = model(np.ones(graph.classes))
+        return replace(model, fixed=graph.layer_macs + graph.other_macs - everything)
     fixed = sum(value.numel() for value in module.parameters()) - model(np.ones(graph.classes))
     unit = 4 if metric == "bytes" else 1
     return CostModel(inputs, outputs, unit * pair, unit * each, unit * fixed)
@@ -76,24 +76,18 @@ def _macs(layer: LayerChannels, part: nn.Module) -> tuple[float, float]:
     """Cost per pair of channels and per output channel."""
     if layer.kind == "depthwise":
         return 0.0, layer.pair_macs
-    return (0.0, 0.0) if layer.kind == "fixed" else (layer.pair_macs, 0.0)
+    return (0.0, 0.0) if layer.kind == "fixed" else (layer.pair_macs / layer.groups, 0.0)
 
 
 def _parameters(layer: LayerChannels, part: nn.Module) -> tuple[float, float]:
-    if layer.kind == "fixed" or not isinstance(part, (*CONVOLUTIONS, *NORMS, nn.PReLU)):
+    if layer.kind == "fixed" or not isinstance(part, (*KERNELS, *NORMS, nn.PReLU)):
         return 0.0, 0.0
     channels = len(layer.outputs)
     sizes = {name: value.numel() for name, value in part.named_parameters(recurse=False)}
     pair = 0.0
-    if layer.kind in ("conv", "transposed"):
+    if layer.kind in KERNEL_KINDS:
         pair = sizes.pop("weight") / (len(layer.inputs) * channels)
     return pair, sum(sizes.values()) / channels
-
-
-def _groups(module: nn.Module, name: str) -> int:
-    groups = module.get_submodule(name).groups
-    assert isinstance(groups, int)
-    return groups
 
 
 def land(

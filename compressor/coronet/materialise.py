@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from compressor.generators.spec import GeneratorSpec
-from compressor.graph import ChannelGraph
+from compressor.graph import KERNEL_KINDS, ChannelGraph
 
 
 def shrink_spec(spec: GeneratorSpec, graph: ChannelGraph, keep: np.ndarray) -> GeneratorSpec:
@@ -20,10 +20,13 @@ def shrink_spec(spec: GeneratorSpec, graph: ChannelGraph, keep: np.ndarray) -> G
         inputs, outputs = int(keep[layer.inputs].sum()), int(keep[layer.outputs].sum())
         if (inputs, outputs) != (len(layer.inputs), len(layer.outputs)):
             widths[layer.name] = (inputs, outputs)
+    counted = frozenset() if keep.all() else graph.counted
     for name, parts in graph.splits.items():
-        sizes = tuple(int(keep[part].sum()) for part in parts)
-        if sizes != tuple(map(len, parts)):
-            splits[name] = sizes
+        if name in counted or not all(keep[part].all() for part in parts):
+            splits[name] = tuple(int(keep[part].sum()) for part in parts)
+    for name, step in graph.written.items():
+        if name in counted or not all(keep[part].all() for part in step.parts):
+            splits[name] = step.numbers(keep)
     return replace(spec, widths=widths, splits=splits)
 
 
@@ -40,8 +43,6 @@ def shrink_state(
     for layer in graph.layers.values():
         if layer.kind == "fixed":
             continue
-        outputs = torch.from_numpy(np.flatnonzero(keep[layer.outputs]))
-        inputs = torch.from_numpy(np.flatnonzero(keep[layer.inputs]))
         for name, value in {
             **dict(module.get_submodule(layer.name).named_parameters(recurse=False)),
             **dict(module.get_submodule(layer.name).named_buffers(recurse=False)),
@@ -49,10 +50,30 @@ def shrink_state(
             key = f"{layer.name}.{name}"
             if key not in small or value.dim() == 0:
                 continue
-            axis = 1 if layer.kind == "transposed" and value.dim() == 4 else 0
-            small[key] = small[key].index_select(axis, outputs.to(value.device))
-            if layer.kind in ("conv", "transposed") and value.dim() == 4:
-                small[key] = small[key].index_select(1 - axis, inputs.to(value.device))
+            if name == "weight" and layer.kind in KERNEL_KINDS:
+                axis = 1 if layer.kind == "transposed" else 0
+                small[key] = _cut(small[key], axis, keep[layer.kernel_outputs])
+                small[key] = _cut(small[key], 1 - axis, keep[layer.kernel_inputs])
+            elif name == "weight" and layer.kind == "depthwise" and len(value) == len(layer.inputs):
+                small[key] = _cut(small[key], 0, keep[layer.inputs])
+            else:
+                small[key] = _cut(small[key], 0, keep[layer.outputs])
+    for name, (axis, classes) in graph.parameters.items():
+        small[name] = _cut(small[name], axis, keep[classes])
+    return _shared(small, module)
+
+
+def _cut(value: torch.Tensor, axis: int, kept: np.ndarray) -> torch.Tensor:
+    return value.index_select(axis, torch.from_numpy(np.flatnonzero(kept)).to(value.device))
+
+
+def _shared(small: dict[str, torch.Tensor], module: nn.Module) -> dict[str, torch.Tensor]:
+    """The same for a module that stands under several names, of which the graph knows the first."""
+    first = {id(part): name for name, part in module.named_modules()}
+    for name, part in module.named_modules(remove_duplicate=False):
+        if first[id(part)] != name:
+            for key in part.state_dict():
+                small[f"{name}.{key}"] = small[f"{first[id(part)]}.{key}"]
     return small
 
 
@@ -69,11 +90,13 @@ def silence(
         key = f"{layer.name}.weight"
         if key not in masked:
             continue
-        outputs = torch.from_numpy(keep[layer.outputs]).to(masked[key])
-        inputs = torch.from_numpy(keep[layer.inputs]).to(masked[key])
+        weight = masked[key]
         if layer.kind == "depthwise":
-            masked[key] = masked[key] * outputs[:, None, None, None]
+            kept = keep[layer.outputs].reshape(weight.shape[:2])
+        elif layer.kind == "transposed":
+            kept = keep[layer.kernel_inputs][:, None] * keep[layer.kernel_outputs]
         else:
-            pairs = inputs[:, None] * outputs if layer.kind == "transposed" else outputs[:, None] * inputs
-            masked[key] = masked[key] * pairs[..., None, None]
+            kept = keep[layer.kernel_outputs][:, None] * keep[layer.kernel_inputs]
+        mask = torch.from_numpy(kept).to(weight)
+        masked[key] = weight * mask.reshape(*mask.shape, *(1 for _ in weight.shape[2:]))
     return masked

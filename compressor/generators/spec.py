@@ -51,8 +51,9 @@ class GeneratorSpec:
         image: how pictures go in and come out.
         widths: of a compressed network only: each resized layer's (input, output) channels by
             its module name; norms and PReLU have input == output.
-        splits: of a compressed network only: the new sizes of each channel split by the name of
-            its node in the traced graph (torch.fx).
+        splits: of a compressed network only: the new numbers of each step that has numbers of channels
+            written in it, by the name of its node in the traced graph (torch.fx); see
+            `compressor.surgery.resize`.
     """
 
     family: str
@@ -109,7 +110,7 @@ class GeneratorSpec:
                 ),
                 widths={name: _numbers(pair, 2, int) for name, pair in _of(fields["widths"], dict).items()},
                 splits={
-                    name: _numbers(sizes, len(sizes), int)
+                    name: _numbers(sizes, len(sizes), int, least=0)
                     for name, sizes in _of(fields["splits"], dict).items()
                 },
             )
@@ -132,14 +133,14 @@ def _of(value: Any, kind: type) -> Any:
     return value
 
 
-def _numbers(values: Any, count: int, kind: type) -> Any:
-    """A tuple of `count` positive integers, or of `count` numbers."""
+def _numbers(values: Any, count: int, kind: type, least: int = 1) -> Any:
+    """A tuple of `count` integers of at least `least`, or of `count` numbers."""
     allowed = (int, float) if kind is float else (int,)
     if not isinstance(values, (list, tuple)) or len(values) != count:
         raise ValueError(f"{values!r} where {count} numbers belong")
     for value in values:
         if not isinstance(value, allowed) or isinstance(value, bool):
             raise TypeError(f"{value!r} where a number belongs")
-        if kind is int and value < 1:
-            raise ValueError(f"{value!r} where a positive number belongs")
+        if kind is int and value < least:
+            raise ValueError(f"{value!r} where a number of at least {least} belongs")
     return tuple(kind(value) for value in values)

@@ -106,7 +106,9 @@ class Forward:
 
     def _plain(self, made: dict[str, torch.Tensor], pictures: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = (
-            torch.func.functional_call(self.module, made, (pictures,)) if made else self.module(pictures)
+            torch.func.functional_call(self.module, made, (pictures,), tie_weights=False)
+            if made
+            else self.module(pictures)
         )
         return output
 
