@@ -13,6 +13,7 @@ A depthwise convolution is made from its channel's own entry: z_i = 1.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,7 +126,27 @@ class _Published(nn.Module):
     def forward(self, pairs: torch.Tensor) -> torch.Tensor:
         latent = pairs + self.latent_bias
         embedding = latent[..., None] * self.embed + self.embed_bias
-        return torch.einsum("oikm,oim->oik", self.explicit, embedding) + self.explicit_bias
+        return _Contract.apply(self.explicit, embedding) + self.explicit_bias
+
+
+class _Contract(torch.autograd.Function):
+    """W2 E for every pair of channels: (out, in, k*k, m), (out, in, m) -> (out, in, k*k).
+
+    PyTorch's own gradient of W2 is a product of matrices for each pair, all of them tiny: half as fast
+    as the outer product that it amounts to.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, explicit: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(explicit, embedding)
+        return torch.einsum("oikm,oim->oik", explicit, embedding)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        explicit, embedding = ctx.saved_tensors
+        by_explicit = gradient[..., :, None] * embedding[..., None, :]
+        return by_explicit, torch.einsum("oik,oikm->oim", gradient, explicit)
 
 
 _FORMS = {"gated": _Gated, "collapsed": _Collapsed, "dhp": _Published}

@@ -120,7 +120,9 @@ class _Search:
         self.patches = Patches(images, image, options.crop, options.batch, supernet.seed)
         self.distance = Distance(image, options.perceptual).to(self.device)
         self.optimiser = torch.optim.Adam(
-            [{"params": supernet.parameters()}, {"params": [supernet.hyper.latent]}], betas=(0.9, 0.999)
+            [{"params": supernet.parameters()}, {"params": [supernet.hyper.latent]}],
+            betas=(0.9, 0.999),
+            fused=True,
         )
 
     def step(self, step: int) -> dict[str, float]:
