@@ -10,6 +10,7 @@ Where the published scheme costs more than what is measured here:
     - VGG19's first three blocks (to relu3_4) instead of VGG16's first four, about 0.8 of the work;
     - the teacher paints each picture once, for its own update and for the student;
     - connectors (1x1 convolutions) act on channel means, which gives what the mean of their result gives.
+It is written to be timed: the balance of the terms depends on the scale of VGG's features, and is not tuned.
 """
 
 from __future__ import annotations
