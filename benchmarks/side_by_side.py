@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +23,34 @@ WARM_UP = 2  # first steps of every way, not counted: allocations, pictures read
 Step = Callable[[int], Any]
 
 
-def in_turns(ways: Mapping[str, Step], steps: int, device: torch.device) -> dict[str, list[float]]:
+@dataclass
+class Seconds:
+    """Of every step of one way: by the clock, and of processor time over all threads.
+
+    On a machine with other work the second says more; on a GPU only the first means anything.
+    """
+
+    clock: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+
+
+def in_turns(ways: Mapping[str, Step], steps: int, device: torch.device) -> dict[str, Seconds]:
     """Seconds of every step; in each round every way takes one, in the order given.
 
     Args:
         ways: by name, what takes a step of that number.
         steps: rounds that are counted, after `WARM_UP` that are not.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds = {name: Seconds() for name in ways}
     for step in range(WARM_UP + steps):
         for name, way in ways.items():
             _wait(device)
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             way(step)
             _wait(device)
             if step >= WARM_UP:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].clock.append(time.perf_counter() - began)
+                seconds[name].processor.append(time.process_time() - busy)
     return seconds
 
 
