@@ -131,7 +131,7 @@ def compare(
             case.family, {**case.arguments, "width": channels}, seed=seed + number, size=(size, size)
         )
 
-    narrow = _uniform_width(network, width, budget)
+    narrow = uniform_width(network, width, budget)
     jobs: dict[str, Callable[[Path], Any]] = {
         "whole": lambda folder: _plain(task, network, width, train, options, seed, folder),
         "coronet": lambda folder: _pruned(task, network, width, train, budget, options, seed, folder),
@@ -151,8 +151,8 @@ def compare(
     return rows
 
 
-def _uniform_width(network: Callable[[int], Generator], width: int, budget: str) -> int:
-    """The largest width that meets the budget."""
+def uniform_width(network: Callable[[int], Generator], width: int, budget: str) -> int:
+    """The largest width of a family's networks that meets a budget of the one with `width` channels."""
     from compressor.budget import Budget
     from compressor.cost import count
 

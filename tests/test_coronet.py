@@ -13,7 +13,7 @@ from networks import Small
 from torch import nn
 
 from compressor.budget import Budget
-from compressor.coronet.hypernet import EMBEDDING, FORMS, HyperNetwork
+from compressor.coronet.hypernet import EMBEDDING, FORMS, HyperNetwork, _Contract
 from compressor.coronet.importance import sensitivity, starting_latent
 from compressor.coronet.landing import MINIMUM, always_kept, cost_model, land
 from compressor.coronet.materialise import shrink_spec, shrink_state, silence
@@ -164,6 +164,14 @@ def test_published_form_computes_its_equations():
     assert embedding.shape == (EMBEDDING,)
     kernel = part.explicit[j, i] @ embedding + part.explicit_bias[j, i]
     assert torch.allclose(hyper.weights()["head.weight"][j, i].flatten(), kernel, atol=1e-6)
+
+
+def test_gradients_of_the_published_form_are_those_of_its_sums():
+    explicit = torch.randn(3, 2, 4, EMBEDDING, dtype=torch.float64, requires_grad=True)
+    embedding = torch.randn(3, 2, EMBEDDING, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(_Contract.apply, (explicit, embedding))
+    summed = (explicit * embedding[..., None, :]).sum(3)
+    assert torch.allclose(_Contract.apply(explicit, embedding), summed)
 
 
 def test_collapsed_form_is_the_published_one():

@@ -14,6 +14,7 @@ k = 1; a grouped convolution has one entry for the same place of all its groups.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,7 +130,27 @@ class _Published(nn.Module):
     def forward(self, pairs: torch.Tensor) -> torch.Tensor:
         latent = pairs + self.latent_bias
         embedding = latent[..., None] * self.embed + self.embed_bias
-        return torch.einsum("oikm,oim->oik", self.explicit, embedding) + self.explicit_bias
+        return _Contract.apply(self.explicit, embedding) + self.explicit_bias
+
+
+class _Contract(torch.autograd.Function):
+    """W2 E for every pair of channels: (out, in, k*k, m), (out, in, m) -> (out, in, k*k).
+
+    PyTorch's own gradient of W2 is a product of matrices for each pair, all of them tiny: half as fast
+    as the outer product that it amounts to.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, explicit: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(explicit, embedding)
+        return torch.einsum("oikm,oim->oik", explicit, embedding)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        explicit, embedding = ctx.saved_tensors
+        by_explicit = gradient[..., :, None] * embedding[..., None, :]
+        return by_explicit, torch.einsum("oik,oikm->oim", gradient, explicit)
 
 
 _FORMS = {"gated": _Gated, "collapsed": _Collapsed, "dhp": _Published}

@@ -279,7 +279,7 @@ def _adam(
     groups: list[dict[str, Any]] = [{"params": weights, "factor": 1.0}]
     if latents:
         groups.append({"params": latents, "factor": options.latent_learning_rate / options.learning_rate})
-    return torch.optim.Adam(groups, lr=options.learning_rate, betas=(options.beta1, 0.999))
+    return torch.optim.Adam(groups, lr=options.learning_rate, betas=(options.beta1, 0.999), fused=True)
 
 
 def _rate(step: int, game: Game, options: AdversarialOptions) -> float:

@@ -141,7 +141,9 @@ class _Search:
         self.patches = Patches(images, image, options.crop, options.batch, supernet.seed)
         self.distance = Distance(image, options.perceptual).to(self.device)
         self.optimiser = torch.optim.Adam(
-            [{"params": supernet.parameters()}, {"params": [supernet.hyper.latent]}], betas=(0.9, 0.999)
+            [{"params": supernet.parameters()}, {"params": [supernet.hyper.latent]}],
+            betas=(0.9, 0.999),
+            fused=True,
         )
 
     def samples(self) -> dict[str, tuple[watch.Panels, tuple[float, float]]]:
