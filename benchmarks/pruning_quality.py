@@ -55,7 +55,7 @@ HORSES, T91, SET14 = "horse2zebra/testA_real", "sr/train_T91", "sr/Set14_x4"
 CASES = {
     "fast_style": Case(
         "fast_style_la_muse.safetensors", "benchmarks.networks.fast_style:fast_style",
-        HORSES, None, 240, 100, 128, 1,
+        HORSES, None, 240, 100, 96, 1,
     ),
     "gan_compression": Case("gan_compression_horse2zebra.pth", None, HORSES, None, 400, 160, 128, 1),
     "realesr_anime": Case("realesr-animevideov3.pth", None, T91, SET14, 240, 100, 32, 2),

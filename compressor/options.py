@@ -52,6 +52,11 @@ class PruneOptions:
         _among("prune.device", self.device, ("auto", "cpu", "cuda"))
         _engine("prune", self)
 
+    @property
+    def lesson(self) -> dict[str, float]:
+        """Weights of the distances to true pictures and to the original's."""
+        return {"truth": 0.0, "distillation": 1.0}
+
 
 @dataclass(frozen=True)
 class SuperResolutionOptions(PruneOptions):
@@ -64,6 +69,11 @@ class SuperResolutionOptions(PruneOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least("prune", self, distillation=0)
+
+    @property
+    def lesson(self) -> dict[str, float]:
+        """Weights of the distances to true pictures and to the original's."""
+        return {"truth": 1.0, "distillation": self.distillation}
 
 
 @dataclass(frozen=True)

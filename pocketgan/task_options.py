@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from compressor.errors import UsageError
-from compressor.options import AdversarialOptions, PruneOptions
+from compressor.options import AdversarialOptions, PruneOptions, SuperResolutionOptions
 from pocketgan.options import FILE, F
 
 TASKS: dict[str, type[Any]] = {
     "distill": PruneOptions,
+    "sr": SuperResolutionOptions,
     "pix2pix": AdversarialOptions,
     "cyclegan": AdversarialOptions,
 }
@@ -32,7 +33,7 @@ def task_settings(function: F) -> F:
         given = {name: value for name in fields if (value := kwargs.pop(name)) is not None}
         known = {field.name for field in dataclasses.fields(TASKS[task])}
         if foreign := [name for name in given if name not in known]:
-            owners = [name for name, kind in TASKS.items() if kind is fields[foreign[0]][0][0]]
+            owners = _tasks(fields[foreign[0]])
             raise UsageError(
                 f"--{foreign[0].replace('_', '-')} means nothing to --task {task}",
                 allowed=f"--task {' or '.join(owners)}",
@@ -47,8 +48,9 @@ def task_settings(function: F) -> F:
         type=click.Choice(list(TASKS)),
         default="distill",
         show_default=True,
-        help="What it is trained for while it is pruned: to paint what it paints now (distill), or against "
-        "discriminators on pairs (pix2pix) or on two sets of pictures (cyclegan).",
+        help="What it is trained for while it is pruned: to paint what it paints now (distill), to restore "
+        "the large pictures of --images from small ones (sr), or to stand against discriminators on pairs "
+        "(pix2pix) or on two sets of pictures (cyclegan).",
     )(made)
 
 
@@ -59,8 +61,9 @@ def _option(name: str, holders: list[tuple[type[Any], dataclasses.Field[Any]]]) 
     value_type = next(part for part in (*typing.get_args(hint), hint))
     text = field.metadata["help"]
     text = f"{text[0].upper()}{text[1:]}."
-    if len(holders) == 1:
-        text += " For distill." if kind is PruneOptions else " For pix2pix and cyclegan."
+    tasks = _tasks(holders)
+    if len(tasks) < len(TASKS):
+        text += f" For {' and '.join(tasks)}."
     defaults = list(dict.fromkeys(str(field.default) for _, field in holders if field.default is not None))
     flag = f"--{name.replace('_', '-')}"
     if value_type is bool:
@@ -69,3 +72,8 @@ def _option(name: str, holders: list[tuple[type[Any], dataclasses.Field[Any]]]) 
     if defaults:
         text += f"  [default: {'; pix2pix, cyclegan: '.join(defaults)}]"
     return click.option(flag, name, type=FILE if value_type.__name__ == "Path" else value_type, help=text)
+
+
+def _tasks(holders: list[tuple[type[Any], dataclasses.Field[Any]]]) -> list[str]:
+    """The tasks whose settings hold a field."""
+    return [name for name, kind in TASKS.items() if kind in [holder for holder, _ in holders]]

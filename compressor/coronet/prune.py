@@ -2,9 +2,9 @@
 
 The original's weights are reproduced exactly by a hypernetwork with one latent entry for each
 class of channels (Kumar et al. 2023, arXiv 2403.08261; Li et al. 2020). While the generator is
-trained against the original's own pictures, proximal steps shrink latent entries; at the end the
-budget is landed on exactly, the surviving channels become plain weights, and the hypernetwork is
-dropped.
+trained against the original's own pictures, or towards true ones (super resolution), proximal steps
+shrink latent entries; at the end the budget is landed on exactly, the surviving channels become plain
+weights, and the hypernetwork is dropped.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ from compressor.launch import leads
 from compressor.options import PruneOptions, deciding
 from compressor.training import ranks, watch
 from compressor.training.engine import Engine
+from compressor.training.lessons import Lessons
 from compressor.training.loop import Loop, choose_device, cosine
-from compressor.training.losses import Distance
-from compressor.training.patches import Patches
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def prune(
 
     Args:
         generator: the trained original.
-        images: pictures to train on (inputs; no targets needed).
+        images: pictures to train on: inputs, or with `SuperResolutionOptions` the true, large pictures.
         budget: what the result may cost, at the original's usual input size.
         output: new folder for the model and prune.json.
         options: how to search.
@@ -93,7 +92,7 @@ def prune(
     parts = {"supernet": supernet, "optimiser": search.optimiser, "watch": seen}
     loop = Loop("prune", options.steps, output / "checkpoint.pt", parts, identity, log)
     if not loop.resume():
-        supernet.start_warm(search.teacher, search.patches)
+        supernet.start_warm(search.teacher, search.lessons)
     for step in loop:
         figures = search.step(step)
         loop.report(**figures)
@@ -137,9 +136,15 @@ class _Search:
         self.engine = Engine(options, self.device)
         self.teacher = copy.deepcopy(supernet.generator.module).to(self.device).eval().requires_grad_(False)
         self.show = self.engine.forward(self.engine.arrange(self.teacher))
-        ranks.agree("the pictures' names", [path.name for path in images])
-        self.patches = Patches(images, image, options.crop, options.batch, supernet.seed)
-        self.distance = Distance(image, options.perceptual).to(self.device)
+        self.lessons = Lessons(
+            images,
+            image,
+            options,
+            self.engine,
+            self.show,
+            supernet.seed,
+            **options.lesson,
+        )
         self.optimiser = torch.optim.Adam(
             [{"params": supernet.parameters()}, {"params": [supernet.hyper.latent]}],
             betas=(0.9, 0.999),
@@ -148,7 +153,7 @@ class _Search:
 
     def samples(self) -> dict[str, tuple[watch.Panels, tuple[float, float]]]:
         """What original and student make of the first picture now."""
-        shown = self.patches(0)[:1].to(self.device)
+        shown = self.lessons(0)[:1].to(self.device)
         with watch.at_rest(self.supernet.student):
             made = {"original": self.show(shown), "student": self.supernet.ready()(shown)}
         return {"": (made, self.supernet.generator.spec.image.output_range)}
@@ -156,14 +161,8 @@ class _Search:
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step and one proximal step; the figures worth watching."""
         options = self.options
-        total = 0.0
         self.optimiser.zero_grad(set_to_none=True)
-        for (pictures,) in self.engine.parts(self.patches(step)):
-            with torch.no_grad():
-                wanted = self.show(pictures)
-            loss = self.distance(self.supernet.ready()(pictures), wanted) / options.accumulate
-            loss.backward()
-            total += loss.item()
+        total = self.lessons.backward(step, self.supernet.ready)
         ranks.average(self.optimiser)
         kernels, latent = self.optimiser.param_groups
         kernels["lr"] = cosine(step, options.steps, options.learning_rate)

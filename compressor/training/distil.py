@@ -17,10 +17,9 @@ from compressor.launch import leads
 from compressor.options import DistilOptions, deciding
 from compressor.training import ranks, watch
 from compressor.training.engine import Engine
+from compressor.training.lessons import Lessons
 from compressor.training.loop import Loop, choose_device, cosine, set_learning_rate, train_mode
-from compressor.training.losses import Distance
 from compressor.training.norms import share_statistics
-from compressor.training.patches import Patches
 
 _PATCH_SEED = 1_000_003  # keeps distillation's pictures apart from pruning's at the same seed
 
@@ -51,12 +50,12 @@ def distil(
     resume: bool = False,
     log: Path | None = None,
 ) -> DistilResult:
-    """Train a student against a teacher's outputs (no targets, no discriminator).
+    """Train a student against a teacher's outputs, and towards true pictures where `options.truth` says so.
 
     Args:
         student: the small generator; its weights are the start.
         teacher: the original; it must take the same pictures and give the same size.
-        images: pictures to train on.
+        images: pictures to train on: inputs, or with `options.truth` the true, large pictures.
         output: new folder for the trained model and distill.json.
         options: how to train.
         seed: of the pictures drawn.
@@ -89,13 +88,11 @@ def distil(
     paint = engine.forward(engine.arrange(module))
     guide = copy.deepcopy(teacher.module).to(device).eval().requires_grad_(False)
     show = engine.forward(engine.arrange(guide))
-    ranks.agree("the pictures' names", [path.name for path in images])
-    patches = Patches(images, ours, options.crop, options.batch, seed + _PATCH_SEED)
-    distance = Distance(ours, options.perceptual).to(device)
+    lessons = Lessons(images, ours, options, engine, show, seed + _PATCH_SEED, truth=options.truth)
     optimiser = torch.optim.Adam(module.parameters(), lr=options.learning_rate, betas=(0.9, 0.999))
 
     identity = {"student": student.sha256, "teacher": teacher.sha256, "seed": seed, **deciding(options)}
-    shown = patches(0)[:1].to(device)
+    shown = lessons(0)[:1].to(device)
 
     def samples() -> dict[str, tuple[watch.Panels, tuple[float, float]]]:
         with watch.at_rest(module):
@@ -106,14 +103,8 @@ def distil(
     loop = Loop("distill", options.steps, output / "checkpoint.pt", parts, identity, log)
     loop.resume()
     for step in loop:
-        total = 0.0
         optimiser.zero_grad(set_to_none=True)
-        for (pictures,) in engine.parts(patches(step)):
-            with torch.no_grad():
-                wanted = show(pictures)
-            loss = distance(paint(pictures), wanted) / options.accumulate
-            loss.backward()
-            total += loss.item()
+        total = lessons.backward(step, lambda: paint)
         ranks.average(optimiser)
         set_learning_rate(optimiser, cosine(step, options.steps, options.learning_rate))
         optimiser.step()

@@ -50,7 +50,7 @@ class TruePatches:
         return self.pair(step)[0]
 
     def pair(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs of a step, and the true pictures (batch, C, scale height, scale width) in the output range."""
+        """Inputs of a step, and the true pictures (batch, C, scale H, scale W) in the output range."""
         draw = np.random.default_rng([self.seed, step])
         crops = [self._crop(draw) for _ in range(self.batch)]
         small = torch.cat([to_tensor(small, self.image.input_range) for small, _ in crops])
