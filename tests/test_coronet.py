@@ -174,6 +174,25 @@ def test_gradients_of_the_published_form_are_those_of_its_sums():
     assert torch.allclose(_Contract.apply(explicit, embedding), summed)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_fused_adam_is_adam_on_kernels_of_any_memory_order(form):
+    """Kernels of transposed convolutions lie in memory in the convolution's own order."""
+    module = network()
+    graph = trace(module, SHAPE)
+    x, ends = torch.rand(1, 3, 16, 16), []
+    for fused in (False, True):
+        hyper = HyperNetwork(module, graph, np.ones(graph.classes), form)
+        optimiser = torch.optim.Adam(hyper.parameters(), lr=1e-2, fused=fused)
+        for _ in range(4):
+            optimiser.zero_grad()
+            torch.func.functional_call(module, hyper.weights(), (x,)).square().mean().backward()
+            optimiser.step()
+        ends.append(hyper.state_dict())
+    up = hyper.parts[str(hyper.convolutions.index("up"))]
+    assert not all(parameter.is_contiguous() for parameter in up.parameters())
+    assert all(torch.allclose(value, ends[1][name], atol=1e-5) for name, value in ends[0].items())
+
+
 def test_collapsed_form_is_the_published_one():
     """A = W2 w1 and C = W2 (b0 w1 + b1) + b2 give the same weights for any latent entries."""
     module = network()
