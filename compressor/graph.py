@@ -82,7 +82,9 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> ChannelGraph:
         PocketganError: the network's forward cannot be traced, or refuses this input shape.
     """
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(module).to("meta").eval())
+        clone = copy.deepcopy(module).to("meta").eval()
+        # A network whose splits were resized is traced already, and its steps keep their names.
+        traced = clone if isinstance(clone, fx.GraphModule) else fx.symbolic_trace(clone)
     except Exception as error:
         raise PocketganError(
             "the network's forward cannot be traced",

@@ -60,6 +60,7 @@ def prune_cyclegan(
     options: AdversarialOptions = AdversarialOptions(),  # noqa: B008  frozen
     *,
     budget_back: Budget | None = None,
+    teachers: tuple[Generator, Generator] | None = None,
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
@@ -73,6 +74,8 @@ def prune_cyclegan(
         output: new folder: A_to_B and B_to_A with prune.json, and the two discriminators.
         options: how to search and train.
         budget_back: the same for `back`; that of `forth` if not given.
+        teachers: the originals that `forth` and `back` were pruned from: the budgets' shares are of them,
+            and they teach where `options.distillation` asks for teachers.
         seed: of weights, pictures, pools and the probes.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the training.
@@ -94,10 +97,13 @@ def prune_cyclegan(
             for index, (name, generator) in enumerate(generators.items())
         }
     device = choose_device(options.device)
-    game = CycleGANGame(generators, a, b, options, seed, device)
+    taught_by = dict(zip(generators, teachers, strict=True)) if teachers else {}
+    game = CycleGANGame(taught_by or generators, a, b, options, seed, device)
     search = options.search(game.epoch)
     supernets = {
-        name: Supernet(generator, budgets[name], search, seed=seed, device=device)
+        name: Supernet(
+            generator, budgets[name], search, seed=seed, device=device, original=taught_by.get(name)
+        )
         for name, generator in generators.items()
     }
     claim_folder(output, resume=resume)
@@ -110,6 +116,7 @@ def prune_cyclegan(
         "task": "cyclegan", "source": [forth.sha256, back.sha256], "seed": seed,
         "budget": [budget.text for budget in budgets.values()], **vars(options),
     }  # fmt: skip
+    identity |= {"teachers": [teacher.sha256 for teacher in teachers]} if teachers else {}
     played = play(game, supernets, originals, options, output, identity, log)
     for name, module in game.discriminators.items():
         save_discriminator(module, output / f"discriminator_{name[-1]}.safetensors")

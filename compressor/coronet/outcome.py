@@ -45,7 +45,7 @@ def write_outcome(
         trajectory: of the search and the training after it.
     """
     document = describe(
-        net.generator,
+        net.original,
         small,
         net.budget,
         net.target,

@@ -45,6 +45,7 @@ def prune_pix2pix(
     options: AdversarialOptions = AdversarialOptions(),  # noqa: B008  frozen
     *,
     direction: str = "AtoB",
+    teacher: Generator | None = None,
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
@@ -58,6 +59,8 @@ def prune_pix2pix(
         output: new folder: the model folder with prune.json, and discriminator.safetensors.
         options: how to search and train.
         direction: "AtoB" or "BtoA".
+        teacher: the original that `generator` was pruned from: the budget's shares are of it, and it
+            teaches where `options.distillation` asks for a teacher.
         seed: of weights, pictures and the probes.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the training.
@@ -73,15 +76,16 @@ def prune_pix2pix(
     if options.scratch:
         generator = replace(generator, module=anew(generator.spec, seed))
     device = choose_device(options.device)
-    game = Pix2PixGame(generator, pairs, options, direction, seed, device)
+    game = Pix2PixGame(teacher or generator, pairs, options, direction, seed, device)
     search = options.search(game.epoch)
-    supernet = Supernet(generator, budget, search, seed=seed, device=device)
+    supernet = Supernet(generator, budget, search, seed=seed, device=device, original=teacher)
     claim_folder(output, resume=resume)
     originals = {} if options.scratch else {NAME: copy.deepcopy(generator.module).to(device).eval()}
     identity = {
         "task": "pix2pix", "source": generator.sha256, "budget": budget.text, "direction": direction,
         "seed": seed, **vars(options),
     }  # fmt: skip
+    identity |= {"teacher": teacher.sha256} if teacher else {}
     played = play(game, {NAME: supernet}, originals, options, output, identity, log)
     save_discriminator(game.discriminator, output / "discriminator.safetensors")
     facts = {"task": "pix2pix", "direction": direction, "seed": seed, "steps_in_all": played.steps}

@@ -50,18 +50,20 @@ def prune(
     output: Path,
     options: PruneOptions = PruneOptions(),  # noqa: B008  frozen
     *,
+    teacher: Generator | None = None,
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
 ) -> PruneResult:
-    """Prune a generator to a budget, trained against its own outputs.
+    """Prune a generator to a budget, trained against its own outputs or a teacher's.
 
     Args:
-        generator: the trained original.
+        generator: the trained original, or what was pruned from it before.
         images: pictures to train on (inputs; no targets needed).
         budget: what the result may cost, at the original's usual input size.
         output: new folder for the model and prune.json.
         options: how to search.
+        teacher: the original that `generator` was pruned from: it teaches, and the budget's shares are of it.
         seed: of the pictures drawn and the probes.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the training.
@@ -75,22 +77,24 @@ def prune(
     if resume and record.exists():
         return PruneResult(load(output, factory=factory), output, read_json(record))
 
-    supernet = Supernet(generator, budget, options, seed=seed, device=choose_device(options.device))
+    device = choose_device(options.device)
+    supernet = Supernet(generator, budget, options, seed=seed, device=device, original=teacher)
     claim_folder(output, resume=resume)
 
     search = _Search(supernet, images, options)
     identity = {"source": generator.sha256, "budget": budget.text, "seed": seed, **vars(options)}
+    identity |= {"teacher": teacher.sha256} if teacher else {}
     parts = {"supernet": supernet, "optimiser": search.optimiser}
     loop = Loop("prune", options.steps, output / "checkpoint.pt", parts, identity, log)
     if not loop.resume():
-        supernet.start_warm(search.teacher, search.patches)
+        supernet.start_warm(search.start, search.patches)
     for step in loop:
         loop.report(**search.step(step))
 
     supernet.land(options.steps)
     small = supernet.materialise()
     document = describe(
-        generator,
+        supernet.original,
         small,
         budget,
         supernet.target,
@@ -110,13 +114,16 @@ def prune(
 
 
 class _Search:
-    """One pruning run: the generator searched, its teacher (itself as it came), pictures, optimiser."""
+    """One pruning run: the generator searched, its teacher (the original), pictures, optimiser."""
 
     def __init__(self, supernet: Supernet, images: Sequence[Path], options: PruneOptions):
         self.supernet, self.options = supernet, options
         self.device = supernet.hyper.latent.device
         image = supernet.generator.spec.image
-        self.teacher = copy.deepcopy(supernet.generator.module).to(self.device).eval().requires_grad_(False)
+        self.teacher = copy.deepcopy(supernet.original.module).to(self.device).eval().requires_grad_(False)
+        self.start = self.teacher
+        if supernet.original is not supernet.generator:
+            self.start = copy.deepcopy(supernet.generator.module).to(self.device).eval()
         self.patches = Patches(images, image, options.crop, options.batch, supernet.seed)
         self.distance = Distance(image, options.perceptual).to(self.device)
         self.optimiser = torch.optim.Adam(

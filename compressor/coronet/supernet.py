@@ -17,7 +17,7 @@ from compressor.coronet.importance import sensitivity, starting_latent
 from compressor.coronet.landing import land
 from compressor.coronet.materialise import shrink_spec, shrink_state, silence
 from compressor.coronet.proximal import Proximal
-from compressor.coronet.targets import joint_cost
+from compressor.coronet.targets import cost_models, everything, joint_cost
 from compressor.generators import Generator
 from compressor.graph import trace
 from compressor.options import PruneOptions
@@ -28,8 +28,9 @@ class Supernet:
     """The state of one generator's search; has state_dict and load_state_dict, as `Loop` wants.
 
     Attributes:
-        generator: the original, as it came.
-        graph, cost, whole, target: its channel classes, their cost, the original's cost and the budget's.
+        generator: what is pruned, as it came.
+        original: what the budget's shares refer to: the same, or what it was itself pruned from.
+        graph, cost, whole, target: the channel classes, their cost, the original's cost and the budget's.
         student: the network whose convolutions' weights are replaced by the hypernetwork's; biases,
             norms and the rest of its parameters are trained as they are.
         hyper: the hypernetwork.
@@ -42,17 +43,32 @@ class Supernet:
     """
 
     def __init__(
-        self, generator: Generator, budget: Budget, options: PruneOptions, *, seed: int, device: torch.device
+        self,
+        generator: Generator,
+        budget: Budget,
+        options: PruneOptions,
+        *,
+        seed: int,
+        device: torch.device,
+        original: Generator | None = None,
     ):
         self.generator, self.budget, self.options, self.seed = generator, budget, options, seed
+        self.original = original or generator
         self.graph = trace(generator.module, generator.spec.image.input_shape)
-        self.cost, self.target = joint_cost(self.graph, generator.module, budget)
-        everything = np.ones(self.graph.classes)
-        self.whole = self.cost(everything.astype(bool))
+        models = cost_models(generator, self.graph, budget)
+        wholes = {metric: model(everything(self.graph)) for metric, model in models.items()}
+        if original is not None:
+            traced = trace(original.module, original.spec.image.input_shape)
+            wholes = {
+                metric: model(everything(traced))
+                for metric, model in cost_models(original, traced, budget).items()
+            }
+        self.cost, self.target = joint_cost(self.graph, generator.module, budget.settled(wholes), models)
+        self.whole = self.cost.value(wholes)
         self.keep: np.ndarray | None = None
         self.landed_at = 0
         self.student = train_mode(copy.deepcopy(generator.module).to(device))
-        self.hyper = self._hypernetwork(everything).to(device)
+        self.hyper = self._hypernetwork(np.ones(self.graph.classes)).to(device)
         self.proximal = Proximal(self.graph, self.cost, self.target, options)
 
     def start_warm(self, module: nn.Module, batch: Callable[[int], torch.Tensor]) -> None:
@@ -102,7 +118,7 @@ class Supernet:
         """The proximal step, none once landed; what is alive as a share of the whole cost."""
         if self.keep is not None:
             return self.cost(self.keep) / self.whole
-        return self.proximal.step(self.hyper.latent, step)
+        return self.proximal.step(self.hyper.latent, step) * self.proximal.whole / self.whole
 
     def distance(self) -> float:
         """How far a uniform shrinkage must go now until all has gone that a landing would remove."""
