@@ -6,6 +6,7 @@ from typing import Any
 
 from compressor import cost as costs
 from compressor.budget import Budget
+from compressor.coronet.memory import peak_memory
 from compressor.generators import Generator
 from compressor.graph import ChannelGraph
 
@@ -23,11 +24,11 @@ def describe(
     """
     shape = generator.spec.image.input_shape
     before, after = costs.count(generator.module, shape), costs.count(small.module, shape)
-    reached = getattr(after, budget.metric)
-    targets = {part.metric: part.limit(getattr(before, part.metric)) for part in budget.parts()}
+    original, reached = _totals(generator, before), _totals(small, after)
+    targets = {part.metric: part.limit(original[part.metric]) for part in budget.parts()}
     for metric, most in {**targets, budget.metric: target}.items():
-        if getattr(after, metric) > most:
-            raise AssertionError(f"landed on {getattr(after, metric)} {metric}, over the target of {most}")
+        if reached[metric] > most:
+            raise AssertionError(f"landed on {reached[metric]} {metric}, over the target of {most}")
     shrunk = {layer.name: layer for layer in after.layers}
     return {
         "budget": {
@@ -36,9 +37,9 @@ def describe(
             "target": target,
             **({"targets": targets} if budget.also else {}),
         },
-        "original": _totals(before),
-        "reached": _totals(after),
-        "share": reached / getattr(before, budget.metric),
+        "original": original,
+        "reached": reached,
+        "share": reached[budget.metric] / original[budget.metric],
         **{name: value for name, value in facts.items() if name != "trajectory"},
         "layers": [
             {
@@ -57,5 +58,6 @@ def describe(
     }
 
 
-def _totals(cost: costs.Cost) -> dict[str, int]:
-    return {name: getattr(cost, name) for name in ("macs", "literature_macs", "parameters", "bytes")}
+def _totals(generator: Generator, cost: costs.Cost) -> dict[str, int]:
+    totals = {name: getattr(cost, name) for name in ("macs", "literature_macs", "parameters", "bytes")}
+    return {**totals, "memory": peak_memory(generator.module, generator.spec.image.input_shape)}

@@ -11,6 +11,7 @@ from torch import nn
 
 from compressor.budget import Budget
 from compressor.coronet.landing import cost_model, land
+from compressor.coronet.memory import memory_model
 from compressor.generators import Generator
 from compressor.graph import ChannelGraph
 
@@ -68,7 +69,11 @@ def cost_models(generator: Generator, graph: ChannelGraph, budget: Budget) -> di
     """What a generator's channels cost, by each metric of a budget."""
     made: dict[str, ChannelCost] = {}
     for part in budget.parts():
-        made[part.metric] = cost_model(graph, generator.module, part.metric)
+        if part.metric == "memory":
+            shape = generator.spec.image.input_shape
+            made[part.metric] = memory_model(graph, generator.module, shape)
+        else:
+            made[part.metric] = cost_model(graph, generator.module, part.metric)
     return made
 
 

@@ -178,6 +178,7 @@ def _text(document: dict[str, Any], output: Path) -> str:
             ("literature MACs", "literature_macs"),
             ("parameters", "parameters"),
             ("weights", "bytes"),
+            ("peak activations", "memory"),
         )
     ]
     asked = document["budget"]
