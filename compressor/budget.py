@@ -107,9 +107,17 @@ class Budget:
             )
         return members
 
-    def settled(self, original: Mapping[str, int]) -> Budget:
-        """The same budget in amounts, given what the original costs by each metric."""
-        parts = [replace(part, share=None, amount=part.limit(original[part.metric])) for part in self.parts()]
+    def settled(self, original: Mapping[str, int], aim: Mapping[str, float] | None = None) -> Budget:
+        """The same budget in amounts.
+
+        Args:
+            original: what the original costs by each metric.
+            aim: by metric, the part of its limit to aim at, where not all of it.
+        """
+        parts = []
+        for part in self.parts():
+            most = part.limit(original[part.metric]) * (aim or {}).get(part.metric, 1)
+            parts.append(replace(part, share=None, amount=int(most)))
         return replace(parts[0], also=tuple(replace(part, also=()) for part in parts[1:]))
 
     def parts(self) -> tuple[Budget, ...]:

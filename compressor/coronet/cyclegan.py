@@ -23,6 +23,7 @@ from compressor.adversarial.initialise import initialise
 from compressor.adversarial.losses import adversarial, discriminator_loss
 from compressor.adversarial.pool import ImagePool
 from compressor.budget import Budget
+from compressor.coronet.latency import Meter
 from compressor.coronet.outcome import PruneResult, already_done, save_discriminator, write_outcome
 from compressor.coronet.phases import Forward, play
 from compressor.coronet.supernet import Supernet
@@ -61,6 +62,7 @@ def prune_cyclegan(
     *,
     budget_back: Budget | None = None,
     teachers: tuple[Generator, Generator] | None = None,
+    meter: Meter | None = None,
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
@@ -76,6 +78,7 @@ def prune_cyclegan(
         budget_back: the same for `back`; that of `forth` if not given.
         teachers: the originals that `forth` and `back` were pruned from: the budgets' shares are of them,
             and they teach where `options.distillation` asks for teachers.
+        meter: what budgets of latency are measured with.
         seed: of weights, pictures, pools and the probes.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the training.
@@ -102,7 +105,13 @@ def prune_cyclegan(
     search = options.search(game.epoch)
     supernets = {
         name: Supernet(
-            generator, budgets[name], search, seed=seed, device=device, original=taught_by.get(name)
+            generator,
+            budgets[name],
+            search,
+            seed=seed,
+            device=device,
+            original=taught_by.get(name),
+            meter=meter,
         )
         for name, generator in generators.items()
     }
@@ -117,6 +126,7 @@ def prune_cyclegan(
         "budget": [budget.text for budget in budgets.values()], **vars(options),
     }  # fmt: skip
     identity |= {"teachers": [teacher.sha256 for teacher in teachers]} if teachers else {}
+    identity |= {"meter": dict(meter.identity)} if meter else {}
     played = play(game, supernets, originals, options, output, identity, log)
     for name, module in game.discriminators.items():
         save_discriminator(module, output / f"discriminator_{name[-1]}.safetensors")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.budget import Budget
+from compressor.coronet.latency import AIM, Meter
 from compressor.coronet.prune import PruneResult
 from compressor.coronet.targets import cost_models, everything, joint_cost
 from compressor.files import claim_folder, write_json
@@ -31,6 +32,7 @@ def prune_family(
     output: Path,
     prune_one: Member,
     *,
+    meter: Meter | None = None,
     resume: bool = False,
 ) -> list[list[PruneResult]]:
     """Prune to each budget in turn, into output/macs-75, output/macs-50 and so on.
@@ -40,6 +42,7 @@ def prune_family(
         budgets: from `Budget.parse_family`, falling.
         output: new folder; family.json there lists the members that are finished.
         prune_one: see `Member`.
+        meter: what budgets of latency are measured with.
         resume: go on in `output` where an earlier call was stopped; finished members are not redone.
 
     Returns:
@@ -50,7 +53,7 @@ def prune_family(
         PocketganError: `output` is taken.
     """
     for generator in generators:
-        _check(generator, budgets)
+        _check(generator, budgets, meter)
     claim_folder(output, resume=resume)
     found: list[list[PruneResult]] = []
     for budget in budgets:
@@ -65,13 +68,13 @@ def member_name(budget: Budget) -> str:
     return budget.text.replace("=", "-").replace("%", "")
 
 
-def _check(generator: Generator, budgets: Sequence[Budget]) -> None:
+def _check(generator: Generator, budgets: Sequence[Budget], meter: Meter | None) -> None:
     """Refuse now what the last member could not reach after hours."""
     graph = trace(generator.module, generator.spec.image.input_shape)
     for budget in budgets:
-        models = cost_models(generator, graph, budget)
+        models = cost_models(generator, graph, budget, meter)
         wholes = {metric: model(everything(graph)) for metric, model in models.items()}
-        joint_cost(graph, generator.module, budget.settled(wholes), models)
+        joint_cost(graph, generator.module, budget.settled(wholes, AIM), models)
 
 
 def _document(

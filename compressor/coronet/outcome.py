@@ -50,6 +50,7 @@ def write_outcome(
         net.budget,
         net.target,
         net.graph,
+        latency=net.measured(),
         **facts,
         hypernet=options.hypernet,
         proximal=options.proximal,

@@ -22,6 +22,7 @@ from compressor.adversarial.fresh import anew
 from compressor.adversarial.initialise import initialise
 from compressor.adversarial.losses import adversarial, discriminator_loss
 from compressor.budget import Budget
+from compressor.coronet.latency import Meter
 from compressor.coronet.outcome import PruneResult, already_done, save_discriminator, write_outcome
 from compressor.coronet.phases import Forward, play
 from compressor.coronet.supernet import Supernet
@@ -46,6 +47,7 @@ def prune_pix2pix(
     *,
     direction: str = "AtoB",
     teacher: Generator | None = None,
+    meter: Meter | None = None,
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
@@ -61,6 +63,7 @@ def prune_pix2pix(
         direction: "AtoB" or "BtoA".
         teacher: the original that `generator` was pruned from: the budget's shares are of it, and it
             teaches where `options.distillation` asks for a teacher.
+        meter: what a budget of latency is measured with.
         seed: of weights, pictures and the probes.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the training.
@@ -78,7 +81,7 @@ def prune_pix2pix(
     device = choose_device(options.device)
     game = Pix2PixGame(teacher or generator, pairs, options, direction, seed, device)
     search = options.search(game.epoch)
-    supernet = Supernet(generator, budget, search, seed=seed, device=device, original=teacher)
+    supernet = Supernet(generator, budget, search, seed=seed, device=device, original=teacher, meter=meter)
     claim_folder(output, resume=resume)
     originals = {} if options.scratch else {NAME: copy.deepcopy(generator.module).to(device).eval()}
     identity = {
@@ -86,6 +89,7 @@ def prune_pix2pix(
         "seed": seed, **vars(options),
     }  # fmt: skip
     identity |= {"teacher": teacher.sha256} if teacher else {}
+    identity |= {"meter": dict(meter.identity)} if meter else {}
     played = play(game, {NAME: supernet}, originals, options, output, identity, log)
     save_discriminator(game.discriminator, output / "discriminator.safetensors")
     facts = {"task": "pix2pix", "direction": direction, "seed": seed, "steps_in_all": played.steps}

@@ -19,6 +19,7 @@ import torch
 
 from compressor.budget import Budget
 from compressor.coronet.document import describe
+from compressor.coronet.latency import Meter
 from compressor.coronet.supernet import Supernet
 from compressor.files import claim_folder, read_json, write_json
 from compressor.generators import Generator, load, save
@@ -51,6 +52,7 @@ def prune(
     options: PruneOptions = PruneOptions(),  # noqa: B008  frozen
     *,
     teacher: Generator | None = None,
+    meter: Meter | None = None,
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
@@ -64,6 +66,7 @@ def prune(
         output: new folder for the model and prune.json.
         options: how to search.
         teacher: the original that `generator` was pruned from: it teaches, and the budget's shares are of it.
+        meter: what a budget of latency is measured with.
         seed: of the pictures drawn and the probes.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the training.
@@ -78,16 +81,18 @@ def prune(
         return PruneResult(load(output, factory=factory), output, read_json(record))
 
     device = choose_device(options.device)
-    supernet = Supernet(generator, budget, options, seed=seed, device=device, original=teacher)
+    supernet = Supernet(generator, budget, options, seed=seed, device=device, original=teacher, meter=meter)
     claim_folder(output, resume=resume)
 
     search = _Search(supernet, images, options)
     identity = {"source": generator.sha256, "budget": budget.text, "seed": seed, **vars(options)}
     identity |= {"teacher": teacher.sha256} if teacher else {}
+    identity |= {"meter": dict(meter.identity)} if meter else {}
     parts = {"supernet": supernet, "optimiser": search.optimiser}
     loop = Loop("prune", options.steps, output / "checkpoint.pt", parts, identity, log)
     if not loop.resume():
         supernet.start_warm(search.start, search.patches)
+        supernet.settle()
     for step in loop:
         loop.report(**search.step(step))
 
@@ -99,6 +104,7 @@ def prune(
         budget,
         supernet.target,
         supernet.graph,
+        latency=supernet.measured(),
         hypernet=options.hypernet,
         proximal=options.proximal,
         steps=options.steps,

@@ -11,7 +11,9 @@ from torch import nn
 
 from compressor.budget import Budget
 from compressor.coronet.landing import cost_model, land
+from compressor.coronet.latency import Meter, latency_model
 from compressor.coronet.memory import memory_model
+from compressor.errors import UsageError
 from compressor.generators import Generator
 from compressor.graph import ChannelGraph
 
@@ -65,13 +67,24 @@ def everything(graph: ChannelGraph) -> np.ndarray:
     return np.ones(graph.classes, bool)
 
 
-def cost_models(generator: Generator, graph: ChannelGraph, budget: Budget) -> dict[str, ChannelCost]:
-    """What a generator's channels cost, by each metric of a budget."""
+def cost_models(
+    generator: Generator, graph: ChannelGraph, budget: Budget, meter: Meter | None = None
+) -> dict[str, ChannelCost]:
+    """What a generator's channels cost, by each metric of a budget.
+
+    Raises:
+        UsageError: a budget of latency without a meter.
+    """
     made: dict[str, ChannelCost] = {}
     for part in budget.parts():
         if part.metric == "memory":
             shape = generator.spec.image.input_shape
             made[part.metric] = memory_model(graph, generator.module, shape)
+        elif part.metric == "latency":
+            if meter is None:
+                raise UsageError("a budget of latency needs something to measure with", fix="pocketgan prune")
+            tables = meter.tables(generator, graph)
+            made[part.metric] = latency_model(graph, tables, meter.whole(generator))
         else:
             made[part.metric] = cost_model(graph, generator.module, part.metric)
     return made

@@ -10,6 +10,7 @@ import click
 
 from compressor.errors import UsageError
 from pocketgan import options
+from pocketgan.latency_options import MeterFor, latency_options
 from pocketgan.options import Answer, command, generator_options
 from pocketgan.task_options import task_settings
 from pocketgan.texts import amount, table
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 @click.option(
     "--budget",
     required=True,
-    help="What the result may cost: macs=50%, macs=2.5G, params=350k, bytes=1.8MB. Several metrics "
-    "(macs=50%,params=40%) all hold; several sizes of one (macs=75%,50%,25%) give a network each, a family.",
+    help="What the result may cost: macs=50%, macs=2.5G, params=350k, bytes=1.8MB, memory=8MB, latency=12ms. "
+    "Several metrics (macs=50%,params=40%) all hold; several sizes of one (macs=75%,50%,25%) give a network "
+    "each, a family.",
 )
 @options.new_output
 @task_settings
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="For pix2pix: which picture of a pair is given and which is wanted.",
 )
+@latency_options
 @options.seed
 @options.resume
 @generator_options
@@ -67,6 +70,7 @@ def prune_command(
     direction: str,
     seed: int,
     resume: bool,
+    meter_for: MeterFor,
     source: Callable[[Path], GeneratorSource],
 ) -> Answer:
     """Prune the generator in CHECKPOINT to a budget with CoroNet while it is trained.
@@ -77,6 +81,7 @@ def prune_command(
     With --scratch, CHECKPOINT may also be the name of a family (unet, resnet), its --argument and --size.
     """
     from compressor.budget import Budget
+    from compressor.data.images import list_images
 
     budgets = Budget.parse_family(budget)
     scratch = getattr(settings, "scratch", False)
@@ -87,7 +92,9 @@ def prune_command(
             fix="train the first without a family, then give its checkpoint here",
         )
     generators = [_generator(source(checkpoint), scratch, seed)]
-    told: dict[str, Any] = {"seed": seed}
+    limits = [*budgets, *([Budget.parse(partner_budget)] if partner_budget else [])]
+    meter = meter_for(limits, list_images(images))
+    told: dict[str, Any] = {"seed": seed, "meter": meter}
     prune_one: Any
     if task == "pix2pix":
         from compressor.coronet.pix2pix import prune_pix2pix
@@ -102,7 +109,6 @@ def prune_command(
 
     elif task == "cyclegan":
         from compressor.coronet.cyclegan import prune_cyclegan
-        from compressor.data.images import list_images
 
         if partner_images is None:
             raise UsageError("CycleGAN needs a second set of pictures", fix="--partner-images DIR")
@@ -120,7 +126,6 @@ def prune_command(
 
     else:
         from compressor.coronet.prune import prune
-        from compressor.data.images import list_images
 
         found = list_images(images)
 
@@ -133,7 +138,7 @@ def prune_command(
     else:
         from compressor.coronet.family import prune_family
 
-        members = prune_family(generators, budgets, output, prune_one, resume=resume)
+        members = prune_family(generators, budgets, output, prune_one, meter=meter, resume=resume)
         results = [result for member in members for result in member]
     documents = [{"folder": str(result.folder), **result.document} for result in results]
     if len(budgets) > 1:
@@ -179,7 +184,9 @@ def _text(document: dict[str, Any], output: Path) -> str:
             ("parameters", "parameters"),
             ("weights", "bytes"),
             ("peak activations", "memory"),
+            ("latency", "latency"),
         )
+        if key in before
     ]
     asked = document["budget"]
     return (
