@@ -267,13 +267,17 @@ def plan(recipe: Recipe) -> dict[str, Any]:
         PocketganError: the generator or the pictures cannot be read.
         UsageError: the budget is already met.
     """
+    from compressor.coronet.memory import peak_memory
     from compressor.cost import count
 
     generator = recipe.generator.load()
     training, held_out = recipe.data.split()
     budget = Budget.parse(recipe.budget)
-    cost = count(generator.module, generator.spec.image.input_shape)
+    shape = generator.spec.image.input_shape
+    cost = count(generator.module, shape)
     totals = {name: getattr(cost, name) for name in ("macs", "literature_macs", "parameters", "bytes")}
+    if any(part.metric == "memory" for part in budget.parts()):
+        totals["memory"] = peak_memory(generator.module, shape)
     return {
         "generator": {"family": generator.spec.family, "sha256": generator.sha256, "notes": generator.notes},
         "cost": totals,

@@ -183,7 +183,16 @@ class Recipe:
     output_dir: Path | None = None
 
     def __post_init__(self) -> None:
-        Budget.parse(self.budget)
+        if len(Budget.parse_family(self.budget)) > 1:
+            raise UsageError(
+                "a run prunes to one budget",
+                got=self.budget,
+                fix="pocketgan prune makes families; or start a run for each budget",
+            )
+        if any(part.metric == "latency" for part in Budget.parse(self.budget).parts()):
+            raise UsageError(
+                "a run cannot prune to a latency", got=self.budget, fix="pocketgan prune --budget latency=50%"
+            )
         if not 0 <= self.seed < 2**32:
             raise UsageError("seed is out of range", got=self.seed, allowed="0 to 4294967295")
 

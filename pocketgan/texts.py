@@ -18,7 +18,9 @@ def amount(number: int, metric: str = "macs") -> str:
     """A cost in the unit people use: 2.51 G, 357 k, 1.43 MB."""
     from benchmarks.report import words
 
-    return words.size(number) if metric == "bytes" else words.scaled(number)
+    if metric == "latency":
+        return f"{number / 1e6:.3g} ms"
+    return words.size(number) if metric in ("bytes", "memory") else words.scaled(number)
 
 
 def decibels(value: float | None) -> str:

@@ -77,3 +77,37 @@ def test_what_a_task_does_not_know_or_lacks_is_said(pictures, tmp_path, words, s
     assert result.exit_code in (1, 2)
     assert said in result.output + (result.stderr or "")
     assert not (tmp_path / "out").exists()
+
+
+def test_families_of_pix2pix_and_cyclegan(pictures, tmp_path):
+    from tiny import write_generator
+
+    write_generator(tmp_path / "tiny.pth")
+    small = [word for word in SMALL if word not in ("--scratch", "--budget", "macs=50%")]
+    small = [*small[:2], *small[4:], "--budget", "macs=70%,50%", "--distillation", "1"]
+    for task, count in (("pix2pix", 2), ("cyclegan", 4)):
+        out = tmp_path / task
+        where = ("--images", pictures) if task == "pix2pix" else (
+            "--images", pictures / "A", "--partner-images", pictures / "B", "--partner", tmp_path / "tiny.pth"
+        )  # fmt: skip
+        result = call(
+            tmp_path / "tiny.pth", "--task", task, *where, "--output-dir", out, *small, "--json"
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        family = json.loads(result.stdout)["family"]
+        assert len(family) == count
+        assert len({document["original"]["macs"] for document in family}) == 1
+        assert all(0.66 < document["share"] <= 0.7 for document in family[: count // 2])
+        assert all(0.46 < document["share"] <= 0.5 for document in family[count // 2 :])
+        again = call(
+            tmp_path / "tiny.pth", "--task", task, *where, "--output-dir", out, *small, "--json", "--resume"
+        )
+        assert json.loads(again.stdout)["family"] == family
+
+
+def test_a_family_does_not_start_from_nothing(pictures, tmp_path):
+    words = [*SMALL[:-1], "macs=70%,50%"]
+    result = call(
+        "resnet", "--task", "pix2pix", "--images", pictures, "--output-dir", tmp_path / "out", *words
+    )
+    assert result.exit_code == 2 and "trained generator" in result.output + (result.stderr or "")

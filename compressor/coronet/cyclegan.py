@@ -23,6 +23,7 @@ from compressor.adversarial.initialise import initialise
 from compressor.adversarial.losses import adversarial, discriminator_loss
 from compressor.adversarial.pool import ImagePool
 from compressor.budget import Budget
+from compressor.coronet.latency import Meter
 from compressor.coronet.outcome import PruneResult, already_done, save_discriminator, write_outcome
 from compressor.coronet.phases import Forward, play
 from compressor.coronet.supernet import Supernet
@@ -62,6 +63,8 @@ def prune_cyclegan(
     options: AdversarialOptions = AdversarialOptions(),  # noqa: B008  frozen
     *,
     budget_back: Budget | None = None,
+    teachers: tuple[Generator, Generator] | None = None,
+    meter: Meter | None = None,
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
@@ -75,6 +78,9 @@ def prune_cyclegan(
         output: new folder: A_to_B and B_to_A with prune.json, and the two discriminators.
         options: how to search and train.
         budget_back: the same for `back`; that of `forth` if not given.
+        teachers: the originals that `forth` and `back` were pruned from: the budgets' shares are of them,
+            and they teach where `options.distillation` asks for teachers.
+        meter: what budgets of latency are measured with.
         seed: of weights, pictures, pools and the probes.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the training.
@@ -98,10 +104,19 @@ def prune_cyclegan(
             name: replace(generator, module=anew(generator.spec, seed + index))
             for index, (name, generator) in enumerate(generators.items())
         }
-    game = CycleGANGame(generators, a, b, options, seed, device)
+    taught_by = dict(zip(generators, teachers, strict=True)) if teachers else {}
+    game = CycleGANGame(taught_by or generators, a, b, options, seed, device)
     search = options.search(game.epoch)
     supernets = {
-        name: Supernet(generator, budgets[name], search, seed=seed, device=device)
+        name: Supernet(
+            generator,
+            budgets[name],
+            search,
+            seed=seed,
+            device=device,
+            original=taught_by.get(name),
+            meter=meter,
+        )
         for name, generator in generators.items()
     }
     ranks.on_leader(lambda: claim_folder(output, resume=resume))
@@ -115,6 +130,8 @@ def prune_cyclegan(
         "task": "cyclegan", "source": [forth.sha256, back.sha256], "seed": seed,
         "budget": [budget.text for budget in budgets.values()], **deciding(options),
     }  # fmt: skip
+    identity |= {"teachers": [teacher.sha256 for teacher in teachers]} if teachers else {}
+    identity |= {"meter": dict(meter.identity)} if meter else {}
     folders = {name: output / name for name in supernets}
     played = play(game, supernets, originals, options, output, identity, log, folders)
     for name, module in game.discriminators.items():

@@ -50,6 +50,8 @@ class CostModel:
 
 def cost_model(graph: ChannelGraph, module: nn.Module, metric: str) -> CostModel:
     """The cost model of a network for "macs", "parameters" or "bytes" (FP32: 4 per parameter)."""
+    if metric not in ("macs", "parameters", "bytes"):
+        raise ValueError(f"{metric} is no count of weights")
     layers = list(graph.layers.values())
     inputs = np.array([np.bincount(layer.inputs, minlength=graph.classes) for layer in layers], float)
     outputs = np.array([np.bincount(layer.outputs, minlength=graph.classes) for layer in layers], float)

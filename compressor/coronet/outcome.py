@@ -47,11 +47,12 @@ def write_outcome(
         trajectory: of the search and the training after it.
     """
     document = describe(
-        net.generator,
+        net.original,
         small,
         net.budget,
         net.target,
         net.graph,
+        latency=net.measured(),
         **facts,
         hypernet=options.hypernet,
         proximal=options.proximal,

@@ -270,6 +270,7 @@ def _start(
         net.start_plain(net.seed + index)
     else:
         initialise_hypernetwork(net.hyper, net.graph, net.seed + index)
+    net.settle()
     net.proximal.pace = options.shrink if options.shrink is not None else net.distance() / net.options.steps
 
 

@@ -22,6 +22,7 @@ from compressor.adversarial.fresh import anew
 from compressor.adversarial.initialise import initialise
 from compressor.adversarial.losses import adversarial, discriminator_loss
 from compressor.budget import Budget
+from compressor.coronet.latency import Meter
 from compressor.coronet.outcome import PruneResult, already_done, save_discriminator, write_outcome
 from compressor.coronet.phases import Forward, play
 from compressor.coronet.supernet import Supernet
@@ -48,6 +49,8 @@ def prune_pix2pix(
     options: AdversarialOptions = AdversarialOptions(),  # noqa: B008  frozen
     *,
     direction: str = "AtoB",
+    teacher: Generator | None = None,
+    meter: Meter | None = None,
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
@@ -61,6 +64,9 @@ def prune_pix2pix(
         output: new folder: the model folder with prune.json, and discriminator.safetensors.
         options: how to search and train.
         direction: "AtoB" or "BtoA".
+        teacher: the original that `generator` was pruned from: the budget's shares are of it, and it
+            teaches where `options.distillation` asks for a teacher.
+        meter: what a budget of latency is measured with.
         seed: of weights, pictures and the probes.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the training.
@@ -78,9 +84,9 @@ def prune_pix2pix(
         return done
     if options.scratch:
         generator = replace(generator, module=anew(generator.spec, seed))
-    game = Pix2PixGame(generator, pairs, options, direction, seed, device)
+    game = Pix2PixGame(teacher or generator, pairs, options, direction, seed, device)
     search = options.search(game.epoch)
-    supernet = Supernet(generator, budget, search, seed=seed, device=device)
+    supernet = Supernet(generator, budget, search, seed=seed, device=device, original=teacher, meter=meter)
     ranks.on_leader(lambda: claim_folder(output, resume=resume))
     ranks.agree("the pictures' names", [pair.a.name for pair in pairs])
     originals = {} if options.scratch else {NAME: copy.deepcopy(generator.module).to(device).eval()}
@@ -88,6 +94,8 @@ def prune_pix2pix(
         "task": "pix2pix", "source": generator.sha256, "budget": budget.text, "direction": direction,
         "seed": seed, **deciding(options),
     }  # fmt: skip
+    identity |= {"teacher": teacher.sha256} if teacher else {}
+    identity |= {"meter": dict(meter.identity)} if meter else {}
     played = play(game, {NAME: supernet}, originals, options, output, identity, log, {NAME: output})
     save_discriminator(game.discriminator, output / "discriminator.safetensors")
     facts = {

@@ -19,6 +19,7 @@ import torch
 
 from compressor.budget import Budget
 from compressor.coronet.document import describe
+from compressor.coronet.latency import Meter
 from compressor.coronet.supernet import Supernet
 from compressor.coronet.widths import Widths
 from compressor.files import claim_folder, read_json, write_json
@@ -53,18 +54,22 @@ def prune(
     output: Path,
     options: PruneOptions = PruneOptions(),  # noqa: B008  frozen
     *,
+    teacher: Generator | None = None,
+    meter: Meter | None = None,
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
 ) -> PruneResult:
-    """Prune a generator to a budget, trained against its own outputs.
+    """Prune a generator to a budget, trained against its own outputs or a teacher's.
 
     Args:
-        generator: the trained original.
+        generator: the trained original, or what was pruned from it before.
         images: pictures to train on: inputs, or with `SuperResolutionOptions` the true, large pictures.
         budget: what the result may cost, at the original's usual input size.
         output: new folder for the model and prune.json.
         options: how to search.
+        teacher: the original that `generator` was pruned from: it teaches, and the budget's shares are of it.
+        meter: what a budget of latency is measured with.
         seed: of the pictures drawn and the probes.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the training.
@@ -82,17 +87,20 @@ def prune(
     if resume and ranks.on_leader(record.exists):
         return PruneResult(load(output, factory=factory), output, read_json(record))
 
-    supernet = Supernet(generator, budget, options, seed=seed, device=device)
+    supernet = Supernet(generator, budget, options, seed=seed, device=device, original=teacher, meter=meter)
     ranks.on_leader(lambda: claim_folder(output, resume=resume))
 
     search = _Search(supernet, images, options)
     identity = {"source": generator.sha256, "budget": budget.text, "seed": seed, **deciding(options)}
+    identity |= {"teacher": teacher.sha256} if teacher else {}
+    identity |= {"meter": dict(meter.identity)} if meter else {}
     widths = {"": Widths(supernet)}
     seen = watch.Watch("prune", options.steps, {"": output}, options, search.samples, widths)
     parts = {"supernet": supernet, "optimiser": search.optimiser, "watch": seen}
     loop = Loop("prune", options.steps, output / "checkpoint.pt", parts, identity, log)
     if not loop.resume():
-        supernet.start_warm(search.teacher, search.lessons)
+        supernet.start_warm(search.start, search.lessons)
+        supernet.settle()
     for step in loop:
         figures = search.step(step)
         loop.report(**figures)
@@ -103,11 +111,12 @@ def prune(
     seen.close()
     small = supernet.materialise()
     document = describe(
-        generator,
+        supernet.original,
         small,
         budget,
         supernet.target,
         supernet.graph,
+        latency=supernet.measured(),
         hypernet=options.hypernet,
         proximal=options.proximal,
         steps=options.steps,
@@ -127,14 +136,17 @@ def prune(
 
 
 class _Search:
-    """One pruning run: the generator searched, its teacher (itself as it came), pictures, optimiser."""
+    """One pruning run: the generator searched, its teacher (the original), pictures, optimiser."""
 
     def __init__(self, supernet: Supernet, images: Sequence[Path], options: PruneOptions):
         self.supernet, self.options = supernet, options
         self.device = supernet.hyper.latent.device
         image = supernet.generator.spec.image
         self.engine = Engine(options, self.device)
-        self.teacher = copy.deepcopy(supernet.generator.module).to(self.device).eval().requires_grad_(False)
+        self.teacher = copy.deepcopy(supernet.original.module).to(self.device).eval().requires_grad_(False)
+        self.start = self.teacher
+        if supernet.original is not supernet.generator:
+            self.start = copy.deepcopy(supernet.generator.module).to(self.device).eval()
         self.show = self.engine.forward(self.engine.arrange(self.teacher))
         self.lessons = Lessons(
             images,

@@ -15,11 +15,15 @@ from compressor.budget import Budget
 from compressor.coronet.hypernet import HyperNetwork
 from compressor.coronet.importance import sensitivity, starting_latent
 from compressor.coronet.landing import land
+from compressor.coronet.latency import AIM, Meter
 from compressor.coronet.materialise import shrink_spec, shrink_state, silence
 from compressor.coronet.proximal import Proximal
-from compressor.coronet.targets import joint_cost
+from compressor.coronet.targets import cost_models, everything, joint_cost
+from compressor.coronet.timed import Timed
+from compressor.errors import UsageError
 from compressor.generators import Generator
 from compressor.graph import trace
+from compressor.launch import world
 from compressor.options import PruneOptions
 from compressor.training import ranks
 from compressor.training.engine import Engine, Forward
@@ -31,8 +35,9 @@ class Supernet:
     """The state of one generator's search; has state_dict and load_state_dict, as `Loop` wants.
 
     Attributes:
-        generator: the original, as it came.
-        graph, cost, whole, target: its channel classes, their cost, the original's cost and the budget's.
+        generator: what is pruned, as it came.
+        original: what the budget's shares refer to: the same, or what it was itself pruned from.
+        graph, cost, whole, target: the channel classes, their cost, the original's cost and the budget's.
         student: the network whose convolutions' weights are replaced by the hypernetwork's; biases,
             norms and the rest of its parameters are trained as they are.
         hyper: the hypernetwork.
@@ -45,18 +50,41 @@ class Supernet:
     """
 
     def __init__(
-        self, generator: Generator, budget: Budget, options: PruneOptions, *, seed: int, device: torch.device
+        self,
+        generator: Generator,
+        budget: Budget,
+        options: PruneOptions,
+        *,
+        seed: int,
+        device: torch.device,
+        original: Generator | None = None,
+        meter: Meter | None = None,
     ):
         self.generator, self.budget, self.options, self.seed = generator, budget, options, seed
+        self.original = original or generator
         self.graph = trace(generator.module, generator.spec.image.input_shape)
-        self.cost, self.target = joint_cost(self.graph, generator.module, budget)
-        everything = np.ones(self.graph.classes)
-        self.whole = self.cost(everything.astype(bool))
+        models = cost_models(generator, self.graph, budget, meter)
+        wholes = {metric: model(everything(self.graph)) for metric, model in models.items()}
+        if original is not None:
+            traced = trace(original.module, original.spec.image.input_shape)
+            wholes = {
+                metric: model(everything(traced))
+                for metric, model in cost_models(original, traced, budget, meter).items()
+            }
+        aimed = budget.settled(wholes, AIM)
+        self.cost, self.target = joint_cost(self.graph, generator.module, aimed, models)
+        self.timed = Timed.of(self, meter, models, wholes)
+        if self.timed is not None and world() > 1:
+            raise UsageError(
+                "a budget of latency is for one process: what several measure differs",
+                got=f"{world()} processes",
+            )
+        self.whole = self.cost.value(wholes)
         self.keep: np.ndarray | None = None
         self.landed_at = 0
         self.student = train_mode(share_statistics(copy.deepcopy(generator.module).to(device)))
         self.forward = Engine(options, device).forward(self.student, self.weights)
-        self.hyper = self._hypernetwork(everything).to(device)
+        self.hyper = self._hypernetwork(np.ones(self.graph.classes)).to(device)
         self.proximal = Proximal(self.graph, self.cost, self.target, options)
 
     def start_warm(self, module: nn.Module, batch: Callable[[int], torch.Tensor]) -> None:
@@ -105,7 +133,7 @@ class Supernet:
         """The proximal step, none once landed; what is alive as a share of the whole cost."""
         if self.keep is not None:
             return self.cost(self.keep) / self.whole
-        return self.proximal.step(self.hyper.latent, step)
+        return self.proximal.step(self.hyper.latent, step) * self.proximal.whole / self.whole
 
     def distance(self) -> float:
         """How far a uniform shrinkage must go now until all has gone that a landing would remove."""
@@ -114,33 +142,56 @@ class Supernet:
 
     def land(self, step: int) -> None:
         """Choose the channels that stay, exactly on the budget; from now on the choice is frozen."""
-        keep = self._land(self.scores())
+        keep = self.choose() if self.timed is None else self.timed.land(self)
         ranks.agree("the channels that stay", keep)
         self.keep, self.landed_at = keep, step
 
+    def choose(self) -> np.ndarray:
+        """(classes,) bool: the channels that a landing would keep now, as the costs are known."""
+        return self._land(self.scores())
+
+    def settle(self) -> None:
+        """Before the search: measure what a landing now would give, so that the search aims right."""
+        if self.timed is not None:
+            self.timed.land(self)
+
     @torch.no_grad()
-    def materialise(self) -> Generator:
-        """The small generator with plain weights, after `land`; the hypernetwork is evaluated a last time."""
-        assert self.keep is not None
-        spec = shrink_spec(self.generator.spec, self.graph, self.keep)
+    def materialise(self, keep: np.ndarray | None = None) -> Generator:
+        """The small generator with plain weights, after `land` or of another choice of channels; the
+        hypernetwork is evaluated a last time."""
+        keep = self.keep if keep is None else keep
+        assert keep is not None
+        spec = shrink_spec(self.generator.spec, self.graph, keep)
         state = {**self.student.state_dict(), **self.hyper.weights()}
         module = spec.build()
-        module.load_state_dict(shrink_state(state, self.student, self.graph, self.keep))
+        module.load_state_dict(shrink_state(state, self.student, self.graph, keep))
         return replace(self.generator, spec=spec, module=module)
 
     def release(self) -> None:
         """Drop what only the search needs, which is most of the memory."""
         del self.hyper, self.student, self.proximal, self.forward
 
+    def measured(self) -> dict[str, Any] | None:
+        """What was measured of the landing, for prune.json; None without a budget of latency."""
+        return None if self.timed is None else self.timed.report
+
     def landing(self) -> dict[str, Any]:
         """The choice of channels, to be saved."""
         kept = None if self.keep is None else torch.from_numpy(self.keep.copy())
-        return {"keep": kept, "landed_at": self.landed_at}
+        timed = {}
+        if self.timed is not None:
+            timed = {"timed": self.timed.state_dict(), "targets": list(self.cost.targets)}
+        return {"keep": kept, "landed_at": self.landed_at, **timed}
 
     def load_landing(self, state: dict[str, Any]) -> None:
         """Take up a choice that `landing` gave."""
         self.keep = None if state["keep"] is None else state["keep"].numpy()
         self.landed_at = state["landed_at"]
+        if self.timed is not None:
+            self.timed.load_state_dict(state["timed"])
+            self.cost = replace(self.cost, targets=tuple(state["targets"]))
+            self.target = self.proximal.target = self.cost.targets[0]
+            self.proximal.cost = self.cost
 
     def state_dict(self) -> dict[str, Any]:
         return {**{name: part.state_dict() for name, part in self._parts()}, "landing": self.landing()}

@@ -24,6 +24,8 @@ class Inspection:
         spec: the architecture, and how pictures go in and come out.
         input_shape: the input that the costs are for, (1, C, H, W).
         cost: parameters, bytes and MACs, per layer and in total.
+        memory: peak bytes of its activations in FP32 (`compressor.coronet.memory`), or None where its
+            forward cannot be traced.
         notes: what the checkpoint does not say and we assumed.
     """
 
@@ -33,6 +35,7 @@ class Inspection:
     spec: GeneratorSpec
     input_shape: tuple[int, int, int, int]
     cost: Cost
+    memory: int | None
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -45,6 +48,7 @@ class Inspection:
             "architecture": self.spec.as_json(),
             "input_shape": list(self.input_shape),
             "cost": self.cost.as_json(),
+            "peak_activation_bytes": self.memory,
             "notes": list(self.notes),
         }
 
@@ -86,5 +90,15 @@ def describe(generator: generators.Generator, size: tuple[int, int] | None = Non
         spec=generator.spec,
         input_shape=shape,
         cost=count(generator.module, shape),
+        memory=_memory(generator, shape),
         notes=generator.notes,
     )
+
+
+def _memory(generator: generators.Generator, shape: tuple[int, int, int, int]) -> int | None:
+    from compressor.coronet.memory import peak_memory
+
+    try:
+        return peak_memory(generator.module, shape)
+    except PocketganError:
+        return None  # costs are also told of networks that cannot be pruned

@@ -43,6 +43,7 @@ def _text(found: Inspection, layers: bool) -> str:
         ("compressed", f"{len(found.spec.widths)} layers resized" if found.spec.widths else "no"),
         ("parameters", f"{cost.parameters:,}"),
         ("weights", amount(cost.bytes, "bytes")),
+        ("peak activations", "unknown" if found.memory is None else amount(found.memory, "bytes")),
         ("true MACs", f"{amount(cost.macs)} ({cost.macs:,})"),
         ("literature MACs", f"{amount(cost.literature_macs)} ({cost.literature_macs:,})"),
         ("SHA-256", found.sha256),

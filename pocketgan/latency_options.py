@@ -1,0 +1,77 @@
+"""The options of a budget of latency: on what the network is timed while it is pruned."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from compressor.budget import Budget
+from compressor.errors import UsageError
+from pocketgan.options import FILE, F
+
+if TYPE_CHECKING:
+    from compressor.coronet.latency import Meter
+
+MeterFor = Callable[[Sequence[Budget], Sequence[Path]], "Meter | None"]
+"""From budgets and pictures (for INT8 ranges) to what latency is measured with; None if no budget asks."""
+
+
+def latency_options(function: F) -> F:
+    """--latency-runtime and others; the command gets them as `meter_for`, a `MeterFor`."""
+
+    @functools.wraps(function)
+    def collect(*args: Any, **kwargs: Any) -> Any:
+        names = ("latency_runtime", "latency_precision", "latency_threads", "latency_table")
+        given = {name: value for name in names if (value := kwargs.pop(name)) is not None}
+        return function(*args, meter_for=functools.partial(_meter, given), **kwargs)
+
+    made: Any = collect
+    for option in reversed(
+        (
+            click.option(
+                "--latency-runtime",
+                type=click.Choice(["onnxruntime", "litert"]),
+                help="For latency budgets: what runs the file on this machine.  [default: onnxruntime]",
+            ),
+            click.option(
+                "--latency-precision",
+                type=click.Choice(["fp32", "fp16", "int8"]),
+                help="For latency budgets: of the file that is timed.  [default: fp32]",
+            ),
+            click.option(
+                "--latency-threads",
+                type=click.IntRange(1, 1024),
+                help="For latency budgets: threads of an inference.  [default: 1]",
+            ),
+            click.option(
+                "--latency-table",
+                type=FILE,
+                metavar="FILE",
+                help="For latency budgets: where timings of single layers are kept, to be taken only once.  "
+                "[default: layer_times.json in the user's cache folder]",
+            ),
+        )
+    ):
+        made = option(made)
+    return made
+
+
+def _meter(given: dict[str, Any], budgets: Sequence[Budget], images: Sequence[Path]) -> Meter | None:
+    if not any(part.metric == "latency" for budget in budgets for part in budget.parts()):
+        if given:
+            flag = "--" + next(iter(given)).replace("_", "-")
+            raise UsageError(f"{flag} means nothing to this budget", allowed="--budget latency=50%")
+        return None
+    from benchmarks.latency_meter import LocalMeter
+
+    return LocalMeter(
+        given.get("latency_runtime", "onnxruntime"),
+        given.get("latency_precision", "fp32"),
+        given.get("latency_threads", 1),
+        images,
+        table=given.get("latency_table"),
+    )
