@@ -209,7 +209,12 @@ def land_measured(
         except UsageError:
             if not attempts:
                 raise
-            break  # by what was measured it cannot be reached; the best of what was tried stands
+            # A line through few measurements may rule out what can be reached: go by the ratio instead.
+            model.slope, model.base = attempts[-1]["measured"] / model.raw(choices[-1]), 0.0
+            try:
+                keep = land()
+            except UsageError:
+                break  # the best of what was tried stands
         if any(np.array_equal(keep, earlier) for earlier in choices):
             break  # measuring the same again would only wait for luck
         predicted, found = model(keep), measure(keep)
