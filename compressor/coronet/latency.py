@@ -6,6 +6,10 @@ Each convolution's time comes from a table of timings at a grid of widths, bilin
 (norms, activations, sums) is what the whole network takes beyond its convolutions, spread over activation
 elements. Slope and base are fitted to whole networks that were measured: the one pruned, and each landing.
 
+How near a landing can come is a matter of noise. On a calm machine the 95 % interval of the ratio of two
+medians is about 1 % wide; on a busy one it may be 10 % wide, and then "not over" holds for the measured
+median, not for certain. The interval is recorded for that reason.
+
 Where the figures come from is the affair of a `Meter`: this package times nothing. A landing that has
 been measured and missed is corrected and measured again, at most `ATTEMPTS` times.
 """
