@@ -116,3 +116,19 @@ def test_real_generators_land_on_multiples_of_8_within_1_percent(shared_data, na
         assert 0.99 * target <= cost(keep) <= target
         for members in vectors(graph):
             assert keep[members].sum() % 8 == 0 or keep[members].all()
+
+
+def test_the_benchmark_compares_networks_that_differ_in_rounding_alone():
+    """The odd network may not spend more than the rounded one, or its slowness would prove nothing."""
+    from benchmarks.rounding import landings, networks
+    from compressor.cost import count
+
+    generator = networks()["srvgg"]
+    made, facts = landings(generator, 0.5, 0)
+    shape = generator.spec.image.input_shape
+    assert {name: count(made[name].module, shape).macs for name in made} == {
+        name: fact["macs"] for name, fact in facts.items()
+    }
+    assert 0.99 * facts["rounded"]["macs"] <= facts["odd"]["macs"] <= facts["rounded"]["macs"]
+    assert all(width % 8 == 0 for width in facts["rounded"]["widths"])
+    assert sum(width % 8 != 0 for width in facts["odd"]["widths"]) > 10

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compressor.errors import UsageError
+from compressor.errors import GateError, UsageError
 from pocketgan import options
 from pocketgan.latency_options import MeterFor, latency_options
 from pocketgan.options import Answer, command, generator_options
@@ -127,11 +127,11 @@ def prune_command(
     else:
         from compressor.coronet.prune import prune
 
-        found = list_images(images)
+        pictures = list_images(images)
 
         def prune_one(limit: Budget, folder: Path, earlier: Any, resume: bool = True) -> list[Any]:
             (start,), (teacher,) = earlier or generators, generators if earlier else [None]
-            return [prune(start, found, limit, folder, settings, teacher=teacher, resume=resume, **told)]
+            return [prune(start, pictures, limit, folder, settings, teacher=teacher, resume=resume, **told)]
 
     if len(budgets) == 1:
         results = prune_one(budgets[0], output, None, resume)
@@ -142,9 +142,25 @@ def prune_command(
         results = [result for member in members for result in member]
     documents = [{"folder": str(result.folder), **result.document} for result in results]
     if len(budgets) > 1:
-        return Answer(_family_text(documents), {"family": documents, "record": str(output / "family.json")})
+        found = {"family": documents, "record": str(output / "family.json")}
+        return Answer(_family_text(documents), found, _missed(documents))
     text = "\n\n".join(_text(result.document, result.folder) for result in results)
-    return Answer(text, documents[0] if len(documents) == 1 else {"generators": documents})
+    answer = documents[0] if len(documents) == 1 else {"generators": documents}
+    return Answer(text, answer, _missed(documents))
+
+
+def _missed(documents: list[dict[str, Any]]) -> GateError | None:
+    """What to say where the device was slower than asked whatever was landed on."""
+    timed = [{**found["latency"], "folder": found["folder"]} for found in documents if "latency" in found]
+    late = [found for found in timed if not found["met"]]
+    if not late:
+        return None
+    return GateError(
+        "the latency asked for was not met by any landing that was measured",
+        got="; ".join(f"{x['folder']}: {x['measured'] / 1e6:.3f} ms" for x in late),
+        allowed="; ".join(f"{x['target'] / 1e6:.3f} ms" for x in late),
+        fix="try again on a calmer machine, or ask for less; prune.json has every attempt",
+    )
 
 
 def _family_text(documents: list[dict[str, Any]]) -> str:
