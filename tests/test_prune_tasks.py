@@ -77,3 +77,25 @@ def test_what_a_task_does_not_know_or_lacks_is_said(pictures, tmp_path, words, s
     assert result.exit_code in (1, 2)
     assert said in result.output + (result.stderr or "")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("--round", "8")])
+@pytest.mark.parametrize("task", ["distill", "pix2pix", "cyclegan"])
+def test_an_unreachable_budget_is_told_before_anything_is_done(pictures, tmp_path, monkeypatch, task, words):
+    from compressor.adversarial.fresh import fresh
+    from compressor.generators import save
+    from compressor.training.loop import Loop
+
+    monkeypatch.setattr(Loop, "__iter__", lambda self: pytest.fail("trained before it was said"))
+    made = fresh("resnet", {"width": 8, "blocks": 2}, size=(32, 32))
+    save(made.spec, made.module, tmp_path / "model", {})
+    out, model = tmp_path / "out", tmp_path / "model"
+    line = [model, "--task", task, "--images", pictures / "A", "--output-dir", out, *words]
+    line += ["--budget", "macs=2%"]
+    if task != "distill":
+        line += ["--partner-images", pictures / "B", "--crop", "32"]
+    if task == "cyclegan":
+        line += ["--partner", model]
+    result = call(*line)
+    assert result.exit_code == 2 and "at least" in result.stderr, result.output
+    assert not out.exists()
