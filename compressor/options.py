@@ -38,7 +38,7 @@ class PruneOptions:
     precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
     channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
     accumulate: int = _setting(
-        1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
+        1, "micro-batches of a step's batch, to save memory; batch norm and the feature loss see only theirs"
     )
     compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
     samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
@@ -133,7 +133,7 @@ class AdversarialOptions:
     precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
     channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
     accumulate: int = _setting(
-        1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
+        1, "micro-batches of a step's batch, to save memory; batch norm and the feature loss see only theirs"
     )
     compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
     samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
@@ -202,7 +202,7 @@ class DistilOptions:
     precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
     channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
     accumulate: int = _setting(
-        1, "micro-batches that a step's batch is taken in, which saves memory and changes no result"
+        1, "micro-batches of a step's batch, to save memory; batch norm and the feature loss see only theirs"
     )
     compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
     samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")

@@ -55,6 +55,8 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, command: Sequence
         UsageError: `resume` with a recipe that differs from the folder's, or an impossible budget.
         PocketganError: a stage failed; what was finished is kept.
     """
+    if not resume:
+        _reach(recipe, recipe.generator.load())
     claim_folder(folder, resume=resume)
     with _alone(folder):
         _settle_recipe(recipe, folder)
@@ -257,6 +259,15 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _reach(recipe: Recipe, generator: Generator) -> None:
+    """Refuse a budget that cannot be reached before anything is written."""
+    from compressor.coronet.targets import joint_cost
+    from compressor.graph import trace
+
+    graph = trace(generator.module, generator.spec.image.input_shape)
+    joint_cost(graph, generator.module, Budget.parse(recipe.budget))
+
+
 def plan(recipe: Recipe) -> dict[str, Any]:
     """What a run would do, having read the generator and listed the pictures but written nothing.
 
@@ -265,13 +276,14 @@ def plan(recipe: Recipe) -> dict[str, Any]:
 
     Raises:
         PocketganError: the generator or the pictures cannot be read.
-        UsageError: the budget is already met.
+        UsageError: the budget is already met, or cannot be reached.
     """
     from compressor.coronet.memory import peak_memory
     from compressor.cost import count
 
     generator = recipe.generator.load()
     training, held_out = recipe.data.split()
+    _reach(recipe, generator)
     budget = Budget.parse(recipe.budget)
     shape = generator.spec.image.input_shape
     cost = count(generator.module, shape)

@@ -239,11 +239,13 @@ def test_dry_run_reads_everything_and_writes_nothing(job: Path, tmp_path: Path) 
     assert met.exit_code == 2 and "already meets" in met.stderr
 
 
-def test_an_impossible_budget_says_what_is_reachable_and_is_mended_in_a_new_run(
-    job: Path, tmp_path: Path
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_an_impossible_budget_says_what_is_reachable_and_writes_nothing(
+    job: Path, tmp_path: Path, flags: list[str]
 ) -> None:
-    done = call("run", job, "--output-dir", tmp_path / "run", "--set", "budget=params=10")
+    done = call("run", job, "--output-dir", tmp_path / "run", "--set", "budget=params=10", *flags)
     assert done.exit_code == 2 and "allowed: at least " in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_picture_folder_is_told_before_any_work(job: Path, tmp_path: Path) -> None:

@@ -111,3 +111,25 @@ def test_a_family_does_not_start_from_nothing(pictures, tmp_path):
         "resnet", "--task", "pix2pix", "--images", pictures, "--output-dir", tmp_path / "out", *words
     )
     assert result.exit_code == 2 and "trained generator" in result.output + (result.stderr or "")
+
+
+@pytest.mark.parametrize("words", [(), ("--round", "8")])
+@pytest.mark.parametrize("task", ["distill", "pix2pix", "cyclegan"])
+def test_an_unreachable_budget_is_told_before_anything_is_done(pictures, tmp_path, monkeypatch, task, words):
+    from compressor.adversarial.fresh import fresh
+    from compressor.generators import save
+    from compressor.training.loop import Loop
+
+    monkeypatch.setattr(Loop, "__iter__", lambda self: pytest.fail("trained before it was said"))
+    made = fresh("resnet", {"width": 8, "blocks": 2}, size=(32, 32))
+    save(made.spec, made.module, tmp_path / "model", {})
+    out, model = tmp_path / "out", tmp_path / "model"
+    line = [model, "--task", task, "--images", pictures / "A", "--output-dir", out, *words]
+    line += ["--budget", "macs=2%"]
+    if task != "distill":
+        line += ["--partner-images", pictures / "B", "--crop", "32"]
+    if task == "cyclegan":
+        line += ["--partner", model]
+    result = call(*line)
+    assert result.exit_code == 2 and "at least" in result.stderr, result.output
+    assert not out.exists()

@@ -1,8 +1,10 @@
 """Training by several processes, on one machine or many, as `torchrun` starts them.
 
 Every process ("rank") draws the same batch and takes its own slice of it; gradients are averaged, so that
-all hold equal weights at any moment and one process would have come to the same, up to float order. Rank
-0 alone writes. With one process every function here does nothing.
+all hold equal weights at any moment and one process would have come to the same, up to float order. (The
+feature loss is an exception: it divides by mean activations, which each rank knows of its slice alone.)
+Rank 0 alone reads checkpoints and writes; the machines must see the same output folder. With one process
+every function here does nothing.
 
 (Not DistributedDataParallel: it wraps a module's own parameters, while here a hypernetwork makes the
 weights, several losses share one step, and discriminators step in between.)
