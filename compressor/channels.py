@@ -161,6 +161,8 @@ class Walker(Follower):
             return found if isinstance(value, torch.Tensor) and found.axis == value.dim() - 3 else UNKNOWN
         if isinstance(layer, nn.Softmax) and layer.dim is not None:
             return MIXES if layer.dim % value.dim() == found.axis else found
+        if isinstance(layer, nn.GLU):
+            return self.halves(node, found, [layer.dim % value.dim()])
         if isinstance(layer, nn.Flatten):
             return self.move(node, found, value, layer)
         if isinstance(layer, (nn.LayerNorm, nn.LocalResponseNorm)):

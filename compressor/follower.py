@@ -48,6 +48,9 @@ class Follower(Moves):
             return found
         if key in steps.REDUCTIONS:
             return self._reduce(node, found, value)
+        if key is F.glu:
+            dim = steps.axes(steps.argument(node, 1, "dim", -1), value.dim())
+            return self.halves(node, found, dim)
         if key in steps.ALONG_ONE_AXIS:
             position = 2 if getattr(key, "__name__", key) in ("roll", "normalize") else 1
             named = steps.argument(node, position, "dims", None)

@@ -61,6 +61,14 @@ class Moves(fx.Interpreter):
         self.tie(node, groups)
         return Followed(groups.T.ravel(), 1)
 
+    def halves(self, node: fx.Node, found: Followed, dim: list[int] | None) -> Any:
+        """A gated linear unit: the first half of an axis times the sigmoid of the second."""
+        if dim != [found.axis]:
+            return found
+        table = found.ids.reshape(2, -1)
+        self.tie(node, table)
+        return Followed(table[0].copy(), found.axis)
+
     def tie(self, node: fx.Node, table: Ids) -> None:
         """Tie the columns of `table` for a step that wants all its rows equally long."""
         self.channels.tie_rows(table)

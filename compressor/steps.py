@@ -58,7 +58,7 @@ REDUCTIONS = {
     "mean", "sum", "var", "std", "amax", "amin", "logsumexp",
 }  # fmt: skip
 ALONG_ONE_AXIS = {
-    F.softmax, torch.softmax, F.log_softmax, torch.log_softmax, torch.cumsum, F.normalize, F.glu, torch.roll,
+    F.softmax, torch.softmax, F.log_softmax, torch.log_softmax, torch.cumsum, F.normalize, torch.roll,
     "softmax", "log_softmax", "cumsum", "roll",
 }  # fmt: skip
 

@@ -30,7 +30,7 @@ def resize(
         widths: (input, output) channels by module name.
         splits: by the name of the step's node in the traced graph: the sizes of a split's or chunk's
             parts; (place in the index, start, stop) of a slice or narrow; (axis, size) of a view,
-            reshape, expand, or of a parameter that the forward uses itself.
+            reshape, expand, or of a parameter that the forward uses itself; of a view also several pairs.
 
     Returns:
         The same module, or, where splits change, its traced form (`torch.fx.GraphModule`), in
@@ -76,7 +76,8 @@ def _resized(name: str, layer: nn.Module, inputs: int, outputs: int) -> nn.Modul
     if isinstance(layer, nn.Linear):
         return nn.Linear(inputs, outputs, bias=layer.bias is not None, device=device, dtype=dtype)
     if isinstance(layer, CONVOLUTIONS):
-        groups = inputs if 1 < layer.groups == layer.in_channels else layer.groups
+        # Where each group reads one channel, whole groups are removed.
+        groups = inputs if 1 < layer.groups == layer.in_channels else min(layer.groups, inputs)
         if inputs % groups or outputs % groups:
             got = f"{name}: {inputs} and {outputs} channels in {groups} groups"
             raise PocketganError("a grouped convolution's channels do not fit its groups", got=got)
@@ -152,15 +153,17 @@ def _rewrite(traced: fx.GraphModule, node: fx.Node, sizes: tuple[int, ...]) -> N
         dim = argument(node, 1, "dim", 0)
         node.args, node.kwargs = (source, dim, sizes[1], sizes[2] - sizes[1]), {}
     elif key in SIZED_MOVES:
-        axis, size = sizes
+        written = dict(zip(sizes[::2], sizes[1::2], strict=True))
         if key in ("unflatten", torch.unflatten):
             dim, inner = argument(node, 1, "dim", 0), list(argument(node, 2, "sizes", ()))
-            inner[axis - dim] = size
+            for axis, size in written.items():
+                inner[axis - dim] = size
             node.args, node.kwargs = (source, dim, inner), {}
             return
         shape = node.args[1:] or (node.kwargs.get("shape", node.kwargs.get("size")),)
         listed = list(shape[0]) if isinstance(shape[0], (tuple, list)) else list(shape)
-        listed[axis] = size
+        for axis, size in written.items():
+            listed[axis] = size
         node.args, node.kwargs = (source, listed), {}
     else:
         raise TypeError(key)

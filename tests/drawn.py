@@ -18,7 +18,7 @@ KINDS = (
     "pixel_shuffle_by_hand", "pixel_unshuffle", "se_conv", "se_linear", "se_flatten", "se_expand",
     "spatial_attention", "scale", "scale_flat", "layer_scale", "buffer", "stack", "interleave", "unbind",
     "flip", "roll", "pad", "shared", "twice_in_sequence", "contrast", "softmax", "tokens", "batch_trick",
-    "odd", "count_in_arithmetic", "zeros", "weights_read",
+    "odd", "glu", "gate", "count_in_arithmetic", "zeros", "weights_read",
 )  # fmt: skip
 
 
@@ -90,6 +90,8 @@ class Drawn(nn.Module):
                     kind, out = "act", channels
             case "chunk":
                 out, more = channels, (min(channels, draw(2, 3)),)
+            case "glu" | "gate":
+                part, out = nn.Conv2d(channels, 2 * out, 1), out
             case "shuffle":
                 part, out = nn.ChannelShuffle(group), channels
             case "shuffle_function" | "shuffle_sizes" | "shuffle_numbers" | "unbind":
@@ -182,6 +184,11 @@ class Drawn(nn.Module):
                 return x[:, more[0] :] if more[1] else x[..., more[0] :, :, :]
             case "narrow":
                 return x.narrow(1, more[0], x.shape[1] - more[0])
+            case "glu":
+                return F.glu(part(x), 1)
+            case "gate":
+                left, right = part(x).chunk(2, dim=1)
+                return left * right
             case "shuffle_function":
                 return torch.channel_shuffle(x, more[0])
             case "shuffle_sizes":
@@ -241,7 +248,7 @@ class Drawn(nn.Module):
             case "roll":
                 return torch.roll(x, (1, 2), dims=(2, 3))
             case "pad":
-                return F.pad(x, (1, 1, 1, 1), mode="reflect")[:, :, 1:-1, 1:-1]
+                return F.pad(x, (1, 1, 1, 1), mode="reflect")[:, :, 1:-1, 1:-1].contiguous()
             case "shared":
                 return part(F.relu(part(x)))
             case "tokens":

@@ -62,7 +62,7 @@ def describe(
                 "out": shrunk[layer.name].output_shape[1],
             }
             for layer in before.layers
-            if layer.macs
+            if layer.macs and layer.name in shrunk  # rewritten forwards do their own sums in "(network)"
         ],
         "kept_whole": [{"name": name, "reason": reason} for name, reason in graph.kept_whole],
         "trajectory": facts.get("trajectory", []),

@@ -26,7 +26,10 @@ def shrink_spec(spec: GeneratorSpec, graph: ChannelGraph, keep: np.ndarray) -> G
             splits[name] = tuple(int(keep[part].sum()) for part in parts)
     for name, step in graph.written.items():
         if name in counted or not all(keep[part].all() for part in step.parts):
-            splits[name] = step.numbers(keep)
+            before = splits.get(name, ()) if step.kind == "size" else ()
+            axes = dict(zip(before[::2], before[1::2], strict=True))  # pruned before, along another axis
+            axis, *numbers = step.numbers(keep)
+            splits[name] = (axis, *numbers, *(n for pair in axes.items() if pair[0] != axis for n in pair))
     return replace(spec, widths=widths, splits=splits)
 
 
