@@ -64,6 +64,7 @@ class Walker(Follower):
 
     def keep_layer(self, name: str, why: str) -> None:
         """Never prune what a layer reads and makes, and say why."""
+        self.unfollowed = True  # weights computed on the way may take products of their own
         use = self.layers[name]
         use.kind = "fixed" if use.kind in (*KERNEL_KINDS, "depthwise") else use.kind
         self.channels.freeze(use.inputs)

@@ -267,6 +267,16 @@ def test_what_cannot_be_followed_is_kept_and_named_with_a_reason(step, name, rea
     assert not graph.prunable[graph.layers["a"].outputs].any()
 
 
+@pytest.mark.parametrize("which", ["weight_norm", "spectral_norm"])
+def test_layers_whose_weights_are_computed_are_kept(which):
+    middle = getattr(nn.utils.parametrizations, which)(nn.Conv2d(8, 8, 3, padding=1))
+    module = nn.Sequential(nn.Conv2d(3, 8, 1), middle, nn.Conv2d(8, 6, 1), nn.Conv2d(6, 3, 1))
+    graph = check(randomised(module, 0), 0, 0.5)
+    ((name, reason),) = graph.kept_whole
+    assert name == "1" and "weight or spectral norm" in reason
+    assert graph.prunable[graph.layers["2"].outputs].all()
+
+
 def test_layers_that_share_a_weight_are_kept():
     module = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 3, 1))
     module[2].weight = module[1].weight
