@@ -208,16 +208,16 @@ class _Exports:
         from exporters import onnx, quantise_onnx, quantise_tflite
         from exporters.simulate import Bounds
 
-        bounds = {"0": Bounds((-4.0, 4.0), (-4.0, 4.0))}
+        spans = Bounds((-4.0, 4.0), (-4.0, 4.0))
         precision = self.shape.precision
         if self.kind == "onnx":
             model = self._onnx(inputs, outputs)
             if precision == "int8":
-                model, _ = quantise_onnx.quantise(model, bounds)
+                model, _ = quantise_onnx.quantise(model, {"0": spans})
             return onnx.finish(model, {})
         content = self._tflite(inputs, outputs)
         if precision == "int8":
-            return quantise_tflite.quantise(content, bounds)[0]
+            return quantise_tflite.quantise(content, dict.fromkeys(_results(content), spans))[0]
         return quantise_tflite.half_weights(content) if precision == "fp16" else content
 
     def _tflite(self, inputs: int, outputs: int) -> bytes:
@@ -266,3 +266,16 @@ class _Exports:
         import torch
 
         return torch.randn(1, inputs, *self.shape.size, generator=torch.Generator().manual_seed(0))
+
+
+def _results(content: bytes) -> list[str]:
+    """Names of the convolutions' results in a TFLite file; a lone layer's is the file's output's."""
+    from exporters import tflite
+
+    tree = tflite.read(content)
+    tensors = tree.subgraphs[0].tensors
+    return [
+        tensors[int(operator.outputs[0])].name.decode()
+        for operator in tree.subgraphs[0].operators
+        if tflite.operation(tree, operator) in tflite.CONVOLUTIONS
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +255,29 @@ def test_a_layer_is_timed_once_and_wider_ones_take_longer(table):
     (table.parent / "foreign.json").write_text("[]")
     with pytest.raises(UsageError, match="no table"):
         LayerTimes(LocalTimer("onnxruntime"), table.parent / "foreign.json")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_an_int8_layer_computes_on_integers(runtime, table):
+    """The file that is timed stores its weight in 8 bits, and runs."""
+    from benchmarks.layer_times import KINDS, _Exports
+    from exporters import onnx as onnx_files
+    from exporters import tflite as tflite_files
+
+    if runtime == "litert":
+        pytest.importorskip("litert_torch", reason="needs the export extra")
+    shape = replace(CONV, precision="int8", size=(16, 16))
+    content = _Exports(shape, runtime)(8, 16)
+    if runtime == "litert":
+        kinds = tflite_files.constant_types(content)
+    else:
+        import onnx
+
+        kinds = onnx_files.constant_types(onnx.load_from_string(content))
+    assert kinds["int8"] >= 8 * 16 * 9
+    path = table.parent / f"layer.{KINDS[runtime]}"
+    path.write_bytes(content)
+    assert LocalTimer(runtime).time(path) > 0
 
 
 def test_the_table_lies_in_the_users_cache(monkeypatch, tmp_path):
