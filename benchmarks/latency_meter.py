@@ -71,10 +71,11 @@ class LocalMeter:
         return {**self.times.identity, "precision": self.precision}
 
     def tables(self, generator: Generator, graph: ChannelGraph) -> Mapping[str, LayerTable]:
-        """Each layer's timings; those that the table lacks are measured, which takes seconds each."""
+        """Each convolution's timings; those that the table lacks are measured, which takes seconds each."""
         sizes = _input_sizes(generator)
         quantised = self._quantised(generator)
-        wanted = [(layer, generator.module.get_submodule(layer.name)) for layer in graph.convolutions()]
+        parts = [(layer, generator.module.get_submodule(layer.name)) for layer in graph.convolutions()]
+        wanted = [(layer, part) for layer, part in parts if isinstance(part, CONVOLUTIONS)]
         found = {}
         with Progress("layer times", len(wanted)) as progress:
             for done, (layer, part) in enumerate(wanted, 1):
@@ -130,9 +131,10 @@ class LocalMeter:
             size=size,
             precision=precision,
         )
+        each = part.out_channels // part.in_channels  # results of every channel of a depthwise convolution
         if depthwise:
             inputs = (1,)
-        rows = [[self.times(shape, b if depthwise else a, b) for b in outputs] for a in inputs]
+        rows = [[self.times(shape, b // each if depthwise else a, b) for b in outputs] for a in inputs]
         pixels, strides = size[0] * size[1], part.stride[0] * part.stride[1]
         elements = pixels * strides if shape.module == "transposed" else pixels // strides
         return LayerTable(tuple(inputs), tuple(outputs), np.array(rows), elements)
@@ -181,15 +183,19 @@ class LocalMeter:
 def _grids(layer: Any, graph: ChannelGraph) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Widths to time: three powers of two up to the first that holds all channels, or the one fixed width.
 
-    Powers of two are shared by layers and by the networks that pruning makes of one another.
+    Powers of two are shared by layers and by the networks that pruning makes of one another. Of a convolution
+    in groups, each group has such a width; of a depthwise one, its inputs.
     """
     grids: list[tuple[int, ...]] = []
-    for ids in (layer.inputs, layer.outputs):
+    units = [layer.groups, layer.groups]
+    if layer.kind == "depthwise":
+        units = [1, len(layer.outputs) // len(layer.inputs)]
+    for ids, unit in zip((layer.inputs, layer.outputs), units, strict=True):
         if layer.kind == "fixed" or not graph.prunable[ids].any():
             grids.append((len(ids),))
         else:
-            top = 1 << max(0, len(ids) - 1).bit_length()
-            grids.append(tuple(sorted({max(1, top // 4), max(1, top // 2), top})))
+            top = 1 << max(0, len(ids) // unit - 1).bit_length()
+            grids.append(tuple(unit * width for width in sorted({max(1, top // 4), max(1, top // 2), top})))
     return grids[0], grids[1]
 
 

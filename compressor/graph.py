@@ -10,6 +10,7 @@ removed together, from every layer that makes or reads them. This is what shared
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -120,6 +121,17 @@ class ChannelGraph:
             layer.pair_macs * len(layer.outputs) * (len(layer.inputs) // layer.groups)
             for layer in self.layers.values()
         )
+
+    @functools.cached_property
+    def channels_each(self) -> np.ndarray:
+        """(classes,) how many channels a class is, in the layer where it is fewest: more than 1 where
+        channels are tied to each other, as those of a convolution's groups are."""
+        fewest = np.full(self.classes, np.iinfo(np.int64).max)
+        for layer in self.layers.values():
+            for ids in (layer.inputs, layer.outputs):
+                found = np.bincount(ids, minlength=self.classes)
+                fewest = np.where(found > 0, np.minimum(fewest, found), fewest)
+        return np.where(fewest == np.iinfo(np.int64).max, 1, fewest)
 
     def convolutions(self) -> list[LayerChannels]:
         """The layers with kernels, in the order of execution."""

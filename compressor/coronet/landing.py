@@ -102,7 +102,7 @@ def land(
     """Keep the classes with the largest scores, as much as the target allows and never more.
 
     One threshold over all latent vectors is bisected; the largest scores under it are then let
-    back in wherever they still fit. Every latent vector keeps at least `MINIMUM` entries.
+    back in wherever they still fit. Every latent vector keeps at least `MINIMUM` channels.
 
     Args:
         scores: (classes,) how much each class should be kept; only the order counts.
@@ -149,9 +149,11 @@ def land(
 
 
 def always_kept(scores: np.ndarray, graph: ChannelGraph) -> np.ndarray:
-    """(classes,) bool: what cannot be pruned, and the best `MINIMUM` of each latent vector."""
+    """(classes,) bool: what cannot be pruned, and the best of each latent vector, `MINIMUM` channels."""
     keep = ~graph.prunable
     for group in np.unique(graph.groups[graph.prunable]):
         members = np.flatnonzero(graph.prunable & (graph.groups == group))
-        keep[members[np.argsort(-scores[members], kind="stable")[:MINIMUM]]] = True
+        best = members[np.argsort(-scores[members], kind="stable")]
+        before = np.cumsum(graph.channels_each[best]) - graph.channels_each[best]
+        keep[best[before < MINIMUM]] = True
     return keep

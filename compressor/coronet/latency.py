@@ -148,9 +148,11 @@ class LatencyModel:
 
 
 def latency_model(graph: ChannelGraph, tables: Mapping[str, LayerTable], whole: float) -> LatencyModel:
-    """The model of a network whose full latency is `whole` nanoseconds."""
+    """The model of a network whose full latency is `whole` nanoseconds; layers without a table are rest."""
     layers, elements = [], np.zeros(graph.classes)
     for layer in graph.convolutions():
+        if layer.name not in tables:
+            continue
         table = tables[layer.name]
         inputs, outputs = (
             np.bincount(ids, minlength=graph.classes).astype(float) for ids in (layer.inputs, layer.outputs)

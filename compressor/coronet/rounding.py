@@ -9,6 +9,7 @@ come near enough, single entries of as few vectors as possible are let in after 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,9 +29,11 @@ class _Vector:
     widths: tuple[int, ...]
 
     @classmethod
-    def of(cls, members: np.ndarray, scores: np.ndarray, multiple: int) -> _Vector:
-        least = min(len(members), -(-MINIMUM // multiple) * multiple)
-        widths = {*range(least, len(members) + 1, multiple), len(members)}
+    def of(cls, members: np.ndarray, scores: np.ndarray, multiple: int, each: int) -> _Vector:
+        """`each` channels are tied in every entry, so fewer entries make a multiple."""
+        step = multiple // math.gcd(multiple, each)
+        least = min(len(members), -(-MINIMUM // (each * step)) * step)
+        widths = {*range(least, len(members) + 1, step), len(members)}
         return cls(members[np.argsort(-scores[members], kind="stable")], tuple(sorted(widths)))
 
 
@@ -48,8 +51,8 @@ def land_rounded(
     """
     groups = np.unique(graph.groups[graph.prunable])
     vectors = [
-        _Vector.of(np.flatnonzero(graph.prunable & (graph.groups == group)), scores, multiple)
-        for group in groups
+        _Vector.of(members, scores, multiple, int(graph.channels_each[members].min()))
+        for members in (np.flatnonzero(graph.prunable & (graph.groups == group)) for group in groups)
     ]
 
     def keep(levels: list[int]) -> np.ndarray:
