@@ -22,8 +22,13 @@ class PruneOptions:
     crop: int | None = _setting(
         None, "side of the training pictures; the generator's usual size if not given"
     )
-    learning_rate: float = _setting(5e-4, "Adam's, for the weights; falls to zero along a cosine")
+    learning_rate: float = _setting(5e-4, "Adam's, for the weights")
     latent_learning_rate: float = _setting(1e-3, "Adam's, for the latent entries")
+    final_rate: float = _setting(
+        1.0,
+        "share of the learning rates left at the last step, to which they fall along a cosine: 1 where "
+        "distillation follows, 0 where nothing does",
+    )
     hypernet: str = _setting(
         "gated", "how latent entries make weights: gated, collapsed or dhp (as published)"
     )
@@ -47,6 +52,8 @@ class PruneOptions:
     def __post_init__(self) -> None:
         _at_least("prune", self, steps=1, batch=1, crop=16, round=1)
         _positive("prune", self, "learning_rate", "latent_learning_rate")
+        if not 0 <= self.final_rate <= 1:
+            raise UsageError("prune.final_rate must lie in [0, 1]", got=self.final_rate)
         _among("prune.hypernet", self.hypernet, ("gated", "collapsed", "dhp"))
         _among("prune.proximal", self.proximal, ("targeted", "l1"))
         _among("prune.device", self.device, ("auto", "cpu", "cuda"))

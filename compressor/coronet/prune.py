@@ -177,8 +177,9 @@ class _Search:
         total = self.lessons.backward(step, self.supernet.ready)
         ranks.average(self.optimiser)
         kernels, latent = self.optimiser.param_groups
-        kernels["lr"] = cosine(step, options.steps, options.learning_rate)
-        latent["lr"] = cosine(step, options.steps, options.latent_learning_rate)
+        final = options.final_rate
+        kernels["lr"] = cosine(step, options.steps, options.learning_rate, final=final)
+        latent["lr"] = cosine(step, options.steps, options.latent_learning_rate, final=final)
         self.optimiser.step()
         figures = ranks.mean({"loss": total}, self.device)
         return {**figures, "share": self.supernet.shrink(step)}

@@ -153,12 +153,13 @@ class Loop:
             file.writelines(kept)
 
 
-def cosine(step: int, steps: int, peak: float, warm_up: float = 0.05) -> float:
-    """Learning rate of a step: linear to `peak` over the first part, then half a cosine to zero."""
+def cosine(step: int, steps: int, peak: float, warm_up: float = 0.05, final: float = 0.0) -> float:
+    """Learning rate of a step: linear to `peak` over the first part, then half a cosine to `final * peak`."""
     rise = max(1, round(steps * warm_up))
     if step < rise:
         return peak * (step + 1) / rise
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+    fall = 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+    return peak * (final + (1 - final) * fall)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
