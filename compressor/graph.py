@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressor.channels import Channels, Walker
 from compressor.cost import count
 from compressor.errors import PocketganError
-from compressor.identities import KERNEL_KINDS
 from compressor.surgery import symbolic
+from compressor.tracing.identities import KERNEL_KINDS
+from compressor.tracing.walker import Channels, Walker
 
 __all__ = ["KERNEL_KINDS", "ChannelGraph", "LayerChannels", "WrittenSizes", "trace"]
 
@@ -62,7 +62,7 @@ class LayerChannels:
 
 @dataclass(frozen=True)
 class WrittenSizes:
-    """A step in which numbers of channels are written; see `compressor.identities.Written`.
+    """A step in which numbers of channels are written; see `compressor.tracing.identities.Written`.
 
     Attributes:
         kind: "slice" or "size".

@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from compressor.errors import PocketganError
-from compressor.steps import SIZED_MOVES, SPLITS, argument
+from compressor.tracing.steps import SIZED_MOVES, SPLITS, argument
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 KERNELS = (*CONVOLUTIONS, nn.Linear)

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from compressor.channels import Walker
 from compressor.graph import ChannelGraph, trace
-from compressor.identities import Followed
 from compressor.surgery import symbolic
+from compressor.tracing.identities import Followed
+from compressor.tracing.walker import Walker
 
 _SHARP = 8  # power of the norm that stands for the maximum where a slope is asked for
 

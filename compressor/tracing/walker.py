@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from compressor import steps
-from compressor.follower import Follower
-from compressor.identities import KERNEL_KINDS, Channels, Count, Followed, Ids, LayerUse, Shape, Whole
-from compressor.moves import MIXES, UNKNOWN
 from compressor.surgery import KERNELS, NORMS
+from compressor.tracing import steps
+from compressor.tracing.follower import Follower
+from compressor.tracing.identities import KERNEL_KINDS, Channels, Count, Followed, Ids, LayerUse, Shape, Whole
+from compressor.tracing.moves import MIXES, UNKNOWN
 
 __all__ = ["Channels", "LayerUse", "Walker"]
 

@@ -1,4 +1,4 @@
-"""Which steps of a network do what to its channels: tables for `compressor.channels`.
+"""Which steps of a network do what to its channels: tables for `compressor.tracing.walker`.
 
 Functions stand as themselves and methods of tensors by name.
 """

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from compressor import steps
-from compressor.identities import Count, Followed, Whole, Written
-from compressor.moves import COUNTS, MIXES, NOT_LINED_UP, UNKNOWN, Moves
+from compressor.tracing import steps
+from compressor.tracing.identities import Count, Followed, Whole, Written
+from compressor.tracing.moves import COUNTS, MIXES, NOT_LINED_UP, UNKNOWN, Moves
 
 
 class Follower(Moves):

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from compressor import steps
-from compressor.identities import Channels, Count, Followed, Ids, Shape, Whole, Written
+from compressor.tracing import steps
+from compressor.tracing.identities import Channels, Count, Followed, Ids, Shape, Whole, Written
 
 NOT_LINED_UP = "the channels of its operands do not line up"
 MIXES = "it mixes its channels with each other"
