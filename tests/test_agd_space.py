@@ -350,6 +350,10 @@ SMALL: dict[str, Any] = {
 LAYERS = SMALL["layers"]
 
 
+def changed(**changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(SMALL), **changes}
+
+
 def tied() -> dict[str, Any]:
     """The same, in which the sum of start and end needs equal widths."""
     definition = copy.deepcopy(SMALL)
@@ -367,7 +371,16 @@ def everything(space: SearchSpace) -> list[Choice]:
     return [Choice(o, w) for o in operators for w in widths]
 
 
-@pytest.mark.parametrize("definition", [SMALL, tied()], ids=["free", "tied"])
+def bridged() -> dict[str, Any]:
+    """The cheapest has the larger width, since the smaller one needs a bridge at its second place."""
+    start, cell, end, picture_ = copy.deepcopy(LAYERS)
+    start |= {"operators": ["picture"], "widths": [7, 8]}
+    cell |= {"operators": ["skip"], "widths": [8]}
+    end = {"name": "end", "operators": ["identity"], "width_as": "start"}
+    return changed(layers=[start, cell, end, picture_])
+
+
+@pytest.mark.parametrize("definition", [SMALL, tied(), bridged()], ids=["free", "tied", "bridged"])
 def test_range_and_expectation_are_those_of_all_networks(definition: dict[str, Any]) -> None:
     space = read_space(definition)
     table, choices = cost_table(space, "macs"), everything(space)
@@ -434,10 +447,6 @@ def test_identity_of_equal_widths_is_nothing() -> None:
 
 
 # -- definitions ----------------------------------------------------------------------------------
-
-
-def changed(**changes: Any) -> dict[str, Any]:
-    return {**copy.deepcopy(SMALL), **changes}
 
 
 def place(**changes: Any) -> dict[str, Any]:
