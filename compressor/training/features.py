@@ -58,7 +58,8 @@ class Features(nn.Module):
         self.keras, self.normalise = "block1_conv1.weight" in state, normalise
         keys = _keras(state) if self.keras else _torchvision(state)
         shape = state[f"{next(iter(keys.values()))}.weight"].shape if keys else None
-        if shape != (64, 3, 3, 3):
+        normed = any(key.endswith("running_mean") for key in state)
+        if shape != (64, 3, 3, 3) or normed:
             raise PocketganError(
                 f"{path} does not hold the layers of VGG16 or VGG19",
                 got=", ".join(list(state)[:3]),
