@@ -13,6 +13,7 @@ A stopped run goes on where it was; cells are shared out among calls that run be
 from __future__ import annotations
 
 import itertools
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compressor.files import read_json, write_json
+from compressor.files import atomic, read_json, write_json
 
 if TYPE_CHECKING:
     from compressor.generators import Generator
@@ -73,6 +74,7 @@ RATE = 5e-4
 @click.option("--budget", "budgets", multiple=True, default=BUDGETS, help="These budgets.")
 @click.option("--method", "methods", multiple=True, type=click.Choice(METHODS), default=METHODS)
 @click.option("--threads", default=1, show_default=True, help="Of torch.")
+@click.option("--record", type=click.Path(path_type=Path), help="File for all cells as JSON.")
 def main(
     data: Path,
     output: Path,
@@ -81,6 +83,7 @@ def main(
     budgets: tuple[str, ...],
     methods: tuple[str, ...],
     threads: int,
+    record: Path | None,
 ) -> None:
     """Fill in the cells that are missing, and print the table of all that are there."""
     import torch
@@ -92,10 +95,29 @@ def main(
             row = cell(CASES[name], data, budget, method, seed, folder)
             write_json(folder / "cell.json", {"generator": name, "budget": budget, "method": method, **row})
     rows = [read_json(path) for path in sorted(output.rglob("cell.json"))]
-    write_json(
-        output / "pruning_quality.json", {"cases": {k: asdict(c) for k, c in CASES.items()}, "cells": rows}
-    )
+    if record is not None:
+        _write(record, rows, threads)
     print(table(rows))
+
+
+def _write(path: Path, rows: list[dict[str, Any]], threads: int) -> None:
+    """All cells with what they were measured on, one cell a line."""
+    import importlib.metadata
+
+    import torch
+
+    from devices.host import facts
+
+    head = {
+        "torch": torch.__version__,
+        "torch_pruning": importlib.metadata.version("torch-pruning"),
+        "threads": threads,
+        "machine": facts().as_json(),
+        "cases": {name: asdict(case) for name, case in CASES.items()},
+    }
+    with atomic(path, "w") as file:
+        file.write(json.dumps(head, indent=2)[:-2] + ',\n  "cells": [\n')
+        file.write(",\n".join(f"    {json.dumps(row)}" for row in rows) + "\n  ]\n}\n")
 
 
 def _claim(folder: Path) -> bool:
@@ -143,7 +165,7 @@ def cell(case: Case, data: Path, budget: str, method: str, seed: int, folder: Pa
         "share": share(generator, small),
         "psnr": judged["psnr_mean"],
         "ssim": judged["ssim_mean"],
-        "images": judged["images"],
+        "psnr_of_images": [round(image["psnr"], 3) for image in judged["images"]],
         "seconds": {"choice": chosen - begun, "training": time.monotonic() - chosen},
     }
 
