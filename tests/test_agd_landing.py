@@ -102,7 +102,7 @@ def test_a_budget_below_the_space_is_refused_and_the_range_named() -> None:
 
 
 def _settle(scale: float, target: float, steps: int = 1500) -> tuple[float, Controller, np.ndarray]:
-    """Minimise scale * sum (x - want)^2 with cost sum of exp(x) / target; the mean ratio of the last steps."""
+    """Minimise scale * sum (x - want)^2 at cost sum of exp(x) / target; the mean ratio at the end."""
     want = torch.tensor([1.0, 0.5, -0.5])
     x = torch.zeros(3, requires_grad=True)
     optimiser = torch.optim.Adam([x], lr=0.01, betas=(0.5, 0.999))

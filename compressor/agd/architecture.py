@@ -13,17 +13,20 @@ The loss must tell an operator or a width whether it helps, though only what was
   multiplied by 0; the gates carry their gradients straight through, so every width is told what its own last
   channels, and the next ones, would change: first-order importance, of groups.
 
-Either way the forward pass of the sampled kinds is exactly the drawn network's.
+The surplus channels are exact zeros, so the loss is the drawn network's, but for operators whose inner
+parts depend on the channels that arrive (a shortcut that is bridged, hidden channels). That concerns
+architecture steps alone: weights are trained, and networks compared, at the drawn widths.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from compressor.agd.supernet import Pick
 
 START = 1e-3  # published first value of every parameter
 _FARTHEST = 3.0  # of a first value from another when starting at the budget, so that minds can be changed
@@ -33,14 +36,22 @@ Expected = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 class Architecture(nn.Module):
     """alpha and ratio of a space with `operators[p]` operators and widths `channels[p]` at position p.
 
+    A position that is tied to an earlier one has that one's width, and one entry in `channels`.
+
     Attributes:
         alpha: (positions, most operators); what a position does not have is masked.
         ratio: (positions, most widths).
     """
 
-    def __init__(self, operators: Sequence[int], channels: Sequence[Sequence[int]]):
+    def __init__(
+        self,
+        operators: Sequence[int],
+        channels: Sequence[Sequence[int]],
+        tied: Sequence[int | None] | None = None,
+    ):
         super().__init__()
         self.counts = list(operators)
+        self.tied = list(tied or [None] * len(self.counts))
         self.channels = [list(widths) for widths in channels]
         shapes = (self.counts, [len(widths) for widths in self.channels])
         self.alpha, self.ratio = (
@@ -140,7 +151,7 @@ class Sampler:
 
     def picks(
         self, architecture: Architecture, draw: np.random.Generator, temperature: float, *, learn: bool
-    ) -> list[Any]:
+    ) -> list[Pick]:
         """One network as the supernet takes it.
 
         Args:
@@ -148,20 +159,23 @@ class Sampler:
             temperature: of the Gumbel-softmax whose gradients are taken.
             learn: whether the weights of the picks carry gradients to the architecture.
         """
-        from compressor.agd.supernet import Pick
-
         alpha, ratio = architecture.logits() if learn else tuple(x.detach() for x in architecture.logits())
         noise = [
             torch.from_numpy(draw.gumbel(size=tuple(values.shape))).to(values) for values in (alpha, ratio)
         ]
-        found = []
+        found: list[Pick] = []
         for position, count in enumerate(architecture.counts):
             operators = self._operators(
                 alpha[position, :count], noise[0][position, :count], temperature, learn
             )
             channels = architecture.channels[position]
             row = ratio[position, : len(channels)], noise[1][position, : len(channels)]
-            found.append(Pick(operators, self._width(*row, channels, temperature, learn)))
+            owner = architecture.tied[position]
+            if owner is None:
+                width = self._width(*row, channels, temperature, learn)
+            else:  # surplus channels must be zeros here too
+                width = 0, found[owner].width[1] if self.widths == "groups" else None
+            found.append(Pick(operators, width))
         return found
 
     def _operators(

@@ -8,7 +8,7 @@ channels that arrive), on its operator and on its width. Of all networks whose e
 
 which is a shortest path with a resource, solved by dynamic programming over (position, state, cost): of
 the ways that reach a state at the same cost only the most probable can be part of the answer. Exact as
-long as no state is reached at more than `LABELS` different costs. Beyond, ways of nearly the same cost
+long as no position is reached at more than `LABELS` different costs. Beyond, ways of nearly the same cost
 are thinned to one, which carries its own exact cost; the answer then still lies within the window, only
 a slightly more probable network may have been passed over.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from compressor.errors import UsageError
 
 WINDOW = 0.98  # of the target: a landing lies above it, and not over the target
-LABELS = 4096  # different costs kept for a state
+LABELS = 16384  # different costs kept at a position, all states together
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,22 @@ class Chain:
     """
 
     moves: tuple[Mapping[int, Moves], ...]
-    base: int = 0
+    base: float = 0
 
-    def range(self) -> tuple[int, int]:
+    def range(self) -> tuple[float, float]:
         """The cheapest and the dearest network's cost."""
         least, most = self._ahead()
         (start,) = self.moves[0]
         return self.base + least[0][start], self.base + most[0][start]
 
-    def _ahead(self) -> tuple[list[dict[int, int]], list[dict[int, int]]]:
+    def _ahead(self) -> tuple[list[dict[int, float]], list[dict[int, float]]]:
         """For each position and state, the least and the most that the rest of the way costs."""
-        least: list[dict[int, int]] = [{}]
-        most: list[dict[int, int]] = [{}]
+        least: list[dict[int, float]] = [{}]
+        most: list[dict[int, float]] = [{}]
         for table in reversed(self.moves):
             found = [
                 {
-                    state: int(pick(m.costs + np.array([ahead[0].get(int(s), 0) for s in m.states])))
+                    state: pick(m.costs + np.array([ahead[0].get(int(s), 0) for s in m.states])).item()
                     for state, m in table.items()
                 }
                 for pick, ahead in ((np.min, least), (np.max, most))
@@ -82,7 +82,7 @@ class Landing:
 
     Attributes:
         operators, widths: an index for every position.
-        cost: exact.
+        cost: exact; of measured costs the prediction.
         log_probability: of this network; may be -inf.
         within: whether the cost lies in the window. If not, nothing the space has lies in it, and this is
             the dearest network under the target.
@@ -90,7 +90,7 @@ class Landing:
 
     operators: tuple[int, ...]
     widths: tuple[int, ...]
-    cost: int
+    cost: float
     log_probability: float
     within: bool
 
@@ -139,7 +139,7 @@ def land(
         reached = _forward(chain, operators, widths, target - chain.base, -np.inf, dearest=True)
         state, index = _best(reached[-1], "costs")
     last = reached[-1][state]
-    cost, value = int(last.costs[index]) + chain.base, float(last.values[index])
+    cost, value = last.costs[index].item() + chain.base, float(last.values[index])
     chosen: list[tuple[int, int]] = []
     for table in reversed(reached[1:]):
         labels = table[state]
@@ -149,13 +149,13 @@ def land(
     return Landing(tuple(c[0] for c in chosen), tuple(c[1] for c in chosen), cost, value, within)
 
 
-def out_of_range(target: int, least: int, most: int, metric: str = "") -> UsageError:
+def out_of_range(target: int, least: float, most: float, metric: str = "") -> UsageError:
     """The error for a budget that no network of the space can meet, or that every one would leave unused."""
     low = target < least
     return UsageError(
         f"no network of this space is {'small' if low else 'large'} enough for the budget",
         got=f"{target:,} {metric}".strip(),
-        allowed=f"{least:,} to {most:,} {metric}".strip(),
+        allowed=f"{round(least):,} to {round(most):,} {metric}".strip(),
         fix="ask for more, or search a space with narrower widths or an identity operator"
         if low
         else f"ask for no more than {int(most / WINDOW):,}, or search a space with larger widths",
@@ -175,7 +175,8 @@ def _forward(
     least, most = chain._ahead()
     (start,) = chain.moves[0]
     nowhere = np.full((1, 2), -1)
-    reached = [{start: _Labels(np.zeros(1, np.int64), np.zeros(1), nowhere, nowhere)}]
+    nothing = np.zeros(1, chain.moves[0][start].costs.dtype)
+    reached = [{start: _Labels(nothing, np.zeros(1), nowhere, nowhere)}]
     for position, table in enumerate(chain.moves):
         found: dict[int, list[_Labels]] = {}
         for state, labels in reached[-1].items():
@@ -198,22 +199,23 @@ def _forward(
                         np.stack([moves.operators[new], moves.widths[new]], axis=1),
                     )
                 )
-        reached.append({state: _thin(parts, dearest) for state, parts in found.items()})
+        most_each = max(64, LABELS // max(1, len(found)))
+        reached.append({state: _thin(parts, most_each, dearest) for state, parts in found.items()})
     return reached
 
 
-def _thin(parts: Sequence[_Labels], dearest: bool) -> _Labels:
-    """One label for each cost, the most probable; and at most `LABELS` of them."""
+def _thin(parts: Sequence[_Labels], kept: int, dearest: bool) -> _Labels:
+    """One label for each cost, the most probable; and at most `kept` of them."""
     every = _Labels(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in _Labels.__dataclass_fields__)
     )
     every = every.take(np.lexsort((-every.values, every.costs)))
     if len(every.costs):
         every = every.take(np.flatnonzero(np.diff(every.costs, prepend=every.costs[0] - 1)))
-    if len(every.costs) <= LABELS:
+    if len(every.costs) <= kept:
         return every
     low, high = every.costs[0], every.costs[-1]
-    bucket = (every.costs - low) * LABELS // (high - low + 1)
+    bucket = ((every.costs - low) * (kept / (high - low + 1))).astype(np.int64)
     key = -every.costs if dearest else -every.values
     order = np.lexsort((key, bucket))
     first = np.flatnonzero(np.diff(bucket[order], prepend=-1))

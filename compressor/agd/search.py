@@ -1,0 +1,284 @@
+"""The search: a supernet learns a teacher's pictures while its architecture comes to a budget.
+
+After AutoGAN-Distiller (Fu et al., ICML 2020, arXiv 2006.08198). First the shared weights are trained alone,
+on the widest, the narrowest and random networks of the space (the sandwich rule). Then every step moves each
+budget's architecture (first-order, on one half of the pictures) and the weights (on the other half, for
+networks drawn from the architectures and one at either end of the space). The budget is controlled at every
+step and landed on exactly; of all landings the one is kept that is nearest to the teacher on held-out
+pictures, measured with the weights of the end. Unlike the published search see `compressor.agd.controller`,
+`compressor.agd.landing` and `compressor.agd.architecture`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from compressor.agd.cost import cost_table
+from compressor.agd.limits import chain_of, limits_of
+from compressor.agd.member import Limit, Member
+from compressor.agd.options import SearchOptions
+from compressor.agd.outcome import RECORD, describe, write_family
+from compressor.agd.space import Choice, SearchSpace
+from compressor.agd.supernet import Pick, Supernet, derive
+from compressor.agd.teachers import TaughtPictures, Teacher
+from compressor.budget import Budget
+from compressor.data.images import split_held_out
+from compressor.files import claim_folder, read_json, write_json
+from compressor.generators import Generator, load, save
+from compressor.launch import leads
+from compressor.options import deciding
+from compressor.training import ranks
+from compressor.training.engine import Engine
+from compressor.training.loop import Loop, choose_device, cosine, set_learning_rate
+from compressor.training.losses import Distance
+
+_CLIP = 5.0  # of the gradient's norm, as published
+# What a random draw is for, beside the seed and the step.
+_WEIGHTS, _ARCHITECTURE, _EXTREMES, _FINALISTS = range(4)
+_PICTURES, _OTHER_PICTURES, _HELD_OUT = 2_000_003, 3_000_017, 4_000_037
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search gave for one budget.
+
+    Attributes:
+        generator: the found network with the supernet's weights, read back from `folder`.
+        folder: its model folder, which also holds search.json.
+        document: search.json: budget asked and reached, the choice at every position, candidates, trajectory.
+    """
+
+    generator: Generator
+    folder: Path
+    document: dict[str, Any]
+
+
+def search(
+    space: SearchSpace,
+    teacher: Teacher,
+    images: Sequence[Path],
+    budgets: Sequence[Budget],
+    output: Path,
+    options: SearchOptions = SearchOptions(),  # noqa: B008  frozen
+    *,
+    original: Generator | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    log: Path | None = None,
+) -> list[SearchResult]:
+    """Search a space for the network of each budget that comes nearest to a teacher.
+
+    Args:
+        space: what may be chosen; its `image` says at what size costs count.
+        teacher: whose pictures are learnt.
+        images: pictures to learn on: inputs.
+        budgets: what each network may cost; one, or several of one metric. All share one supernet.
+        output: new folder: of the model and search.json, or with several budgets of one folder for each
+            ("macs-1G") and pareto.json.
+        options: how to search.
+        original: the teacher as a network of ours, for budgets that are shares of its cost.
+        seed: of weights, pictures and draws.
+        resume: go on in `output` where an earlier call was stopped.
+        log: JSON-lines file for figures of the search.
+
+    Returns:
+        One result for each budget, in their order.
+
+    Raises:
+        UsageError: a budget lies outside what the space can cost, or the batch cannot be divided among the
+            processes; known before anything is written.
+        PocketganError: pictures cannot be read, or `output` is taken.
+    """
+    options = options.effective
+    ranks.check_batch("search", options.batch, options.accumulate)
+    limits = limits_of(space, budgets, original)
+    folders = [output / limit.name if len(limits) > 1 else output for limit in limits]
+    device = ranks.join(choose_device(options.device))
+    if resume and ranks.on_leader(lambda: all((folder / RECORD).exists() for folder in folders)):
+        return [_read(folder) for folder in folders]
+    ranks.on_leader(lambda: claim_folder(output, resume=resume))
+
+    run = _Run(space, teacher, images, limits, options, seed, device)
+    identity = {
+        "space": space.name,
+        "teacher": teacher.identity,
+        "budgets": [f"{limit.metric}={limit.target}" for limit in limits],
+        "seed": seed,
+        **deciding(options),
+    }
+    steps = options.pretrain + options.steps
+    loop = Loop("search", steps, output / "checkpoint.pt", run.parts(), identity, log)
+    loop.resume()
+    for step in loop:
+        loop.report(**run.step(step))
+    told = {"teacher": teacher.identity, "seed": seed, "options": deciding(options), "trajectory": loop.trajectory}
+    found = []
+    for limit, member, folder in zip(limits, run.members, folders, strict=True):
+        best = member.decide(run.measure, [seed, _FINALISTS])
+        generator = derive(run.supernet, Choice(tuple(best["operators"]), tuple(best["widths"])))
+        document = describe(space, member, best, generator, **told)
+        found.append(SearchResult(generator, folder, document))
+
+    def write() -> None:
+        for result in found:
+            provenance = {"made_by": "search", "teacher": teacher.identity, "seed": seed}
+            save(result.generator.spec, result.generator.module, result.folder, provenance)
+            write_json(result.folder / RECORD, result.document)
+        if len(found) > 1:
+            write_family(output, [(result.folder, result.document) for result in found])
+
+    ranks.on_leader(write)
+    loop.finish()
+    return [_read(result.folder) for result in found] if leads() else found
+
+
+def _read(folder: Path) -> SearchResult:
+    return SearchResult(load(folder), folder, read_json(folder / RECORD))
+
+
+class _Run:
+    """One search: supernet, members, pictures and optimiser. A step depends on its number alone."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        teacher: Teacher,
+        images: Sequence[Path],
+        limits: Sequence[Limit],
+        options: SearchOptions,
+        seed: int,
+        device: torch.device,
+    ):
+        ranks.agree("the pictures' names", [path.name for path in images])
+        self.space, self.options, self.seed, self.device = space, options, seed, device
+        self.engine = Engine(options, device)
+        self.supernet = Supernet(space, seed).to(device)
+        self.engine.arrange(self.supernet)
+        self.members = []
+        for limit in limits:
+            table = cost_table(space, limit.metric)
+            self.members.append(Member(limit, space, chain_of(table), table.expected, options))
+        training, held_out = split_held_out(images, share=0.1)
+        halves = (training[::2], training[1::2]) if len(training) > 1 else (training, training)
+        seeds = (seed + _PICTURES, seed + _OTHER_PICTURES, seed + _HELD_OUT)
+        self.pictures, self.others, self.held_out = (
+            TaughtPictures(teacher, paths, options.crop, options.batch, number)
+            for paths, number in zip((*halves, held_out), seeds, strict=True)
+        )
+        self.distance = Distance(space.image).to(device)
+        self.optimiser = torch.optim.Adam(
+            self.supernet.parameters(), lr=options.learning_rate, betas=(0.5, 0.999)
+        )
+
+    def parts(self) -> dict[str, Any]:
+        """What to save."""
+        members = {f"member{index}": member for index, member in enumerate(self.members)}
+        return {"supernet": self.supernet, "optimiser": self.optimiser, **members}
+
+    def step(self, step: int) -> dict[str, float]:
+        """A step of pretraining, or of the search; figures worth watching."""
+        options = self.options
+        if step < options.pretrain:
+            loss = self._train(step, self._sandwich(step), cosine(step, options.pretrain, options.learning_rate))
+            return ranks.mean({"loss": loss}, self.device)
+        now = step - options.pretrain
+        cooled = (options.temperature_end / options.temperature) ** (now / max(1, options.steps - 1))
+        temperature = options.temperature * cooled
+        figures: dict[str, float] = {}
+        for index, member in enumerate(self.members):
+            draw = self._draw(_ARCHITECTURE, step, index)
+            loss = member.learn(lambda picks, at=step: self._pass(self.others, at, picks), draw, temperature)  # type: ignore[misc]
+            tail = f"_{member.limit.name}" if len(self.members) > 1 else ""
+            figures[f"loss{tail}"] = loss
+            figures[f"share{tail}"] = member.ratio()
+            figures[f"multiplier{tail}"] = member.controller.strength
+            figures[f"certainty{tail}"] = member.architecture.certainty()
+        figures["temperature"] = temperature
+        rate = cosine(now, options.steps, options.learning_rate)
+        figures["weights"] = self._train(step, self._drawn(step, temperature), rate)
+        if (now + 1) % options.check_every == 0:
+            for member in self.members:
+                member.validate(self.measure, step + 1)
+        return ranks.mean(figures, self.device)
+
+    @torch.no_grad()
+    def measure(self, choice: Choice) -> float:
+        """The distance to the teacher on held-out crops, of a network with the weights of now."""
+        picks = self.supernet.picks_of(choice)
+        count = -(-self.options.validation // self.options.batch)
+        losses = []
+        for index in range(count):
+            pair = [part.to(self.device) for part in self.held_out.pair(index)]
+            losses.append(float(self._distance(picks, *pair)))
+        return float(np.mean(losses))
+
+    def _draw(self, purpose: int, step: int, index: int = 0) -> np.random.Generator:
+        return np.random.default_rng([self.seed, purpose, step, index])
+
+    def _sandwich(self, step: int) -> list[list[Pick]]:
+        """The widest, the narrowest, and random networks."""
+        draw = self._draw(_WEIGHTS, step)
+        randoms = [self._random(draw, None) for _ in range(self.options.randoms)]
+        return [self._random(draw, -1), self._random(draw, 0), *randoms]
+
+    def _drawn(self, step: int, temperature: float) -> list[list[Pick]]:
+        """A network of each architecture, and of the widest and narrowest one (published: both)."""
+        drawn = [
+            member.sampler.picks(
+                member.architecture, self._draw(_WEIGHTS, step, index), temperature, learn=False
+            )
+            for index, member in enumerate(self.members)
+        ]
+        ends = (-1, 0) if self.options.published else ((-1, 0)[step % 2],)
+        draw = self._draw(_EXTREMES, step)
+        member = self.members[step % len(self.members)]
+        return [*drawn, *(self._random(draw, end, member) for end in ends)]
+
+    def _random(self, draw: np.random.Generator, end: int | None, member: Member | None = None) -> list[Pick]:
+        """Random operators (of a member's, if given), and the widest (-1), narrowest (0) or random widths."""
+        chosen = Choice.random(self.space, draw)
+        picks = list(self.supernet.picks_of(chosen))
+        guide = member or self.members[0]
+        if self.options.operators == "mixture" or member is not None:
+            drawn = guide.sampler.picks(guide.architecture, draw, 1.0, learn=False)
+            picks = [Pick(new.operators, old.width) for new, old in zip(drawn, picks, strict=True)]
+        if end is None:
+            return picks
+        return [
+            Pick(pick.operators, (len(position.widths) - 1 if end else 0, None))
+            for pick, position in zip(picks, self.space.positions, strict=True)
+        ]
+
+    def _train(self, step: int, networks: Sequence[list[Pick]], rate: float) -> float:
+        """One step of the weights, for several networks; the first one's loss."""
+        self.optimiser.zero_grad(set_to_none=True)
+        losses = [self._pass(self.pictures, step, picks) for picks in networks]
+        for parameter in self.supernet.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        ranks.average(self.optimiser)
+        torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), _CLIP)
+        set_learning_rate(self.optimiser, rate)
+        self.optimiser.step()
+        return losses[0]
+
+    def _pass(self, pictures: TaughtPictures, step: int, picks: list[Pick]) -> float:
+        """Add the gradients of one network's loss, micro-batch by micro-batch; the loss."""
+        total = 0.0
+        for inputs, wanted in self.engine.parts(*pictures.pair(step)):
+            loss = self._distance(picks, inputs, wanted) / self.options.accumulate
+            loss.backward(retain_graph=self.options.accumulate > 1)
+            total += loss.item()
+        return total
+
+    def _distance(self, picks: list[Pick], inputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        with self.engine.autocast():
+            made = self.supernet(inputs, picks)
+        distance: torch.Tensor = self.distance(made.float(), wanted)
+        return distance
