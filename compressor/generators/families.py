@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from compressor.errors import PocketganError, UsageError
-from compressor.generators import mobile_resnet, resnet, rrdbnet, srresnet, srvgg, unet
+from compressor.generators import agd, mobile_resnet, resnet, rrdbnet, srresnet, srvgg, unet
 
 FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "resnet": resnet.ResnetGenerator,
@@ -20,6 +20,7 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "rrdbnet": rrdbnet.RRDBNet,
     "srvgg": srvgg.SRVGGNetCompact,
     "srresnet": srresnet.MSRResNet,
+    "agd": agd.AgdGenerator,
 }
 
 

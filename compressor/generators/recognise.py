@@ -12,7 +12,7 @@ import torch
 
 from compressor.errors import PocketganError, UsageError
 from compressor.files import sha256
-from compressor.generators import Generator, mobile_resnet, resnet, rrdbnet, srresnet, srvgg, unet
+from compressor.generators import Generator, agd, mobile_resnet, resnet, rrdbnet, srresnet, srvgg, unet
 from compressor.generators.families import call_factory, construct, resolve_factory
 from compressor.generators.misfit import Misfit, compare
 from compressor.generators.spec import GeneratorSpec, ImageFormat
@@ -34,6 +34,7 @@ MODULES: dict[str, ModuleType] = {
     "rrdbnet": rrdbnet,
     "srvgg": srvgg,
     "srresnet": srresnet,
+    "agd": agd,
 }
 
 
