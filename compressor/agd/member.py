@@ -163,9 +163,9 @@ def choice_of(candidate: dict[str, Any]) -> Choice:
     return Choice(tuple(candidate["operators"]), tuple(candidate["widths"]))
 
 
-def why_outside(limit: Limit, landing: Landing) -> str:
+def why_outside(limit: Limit, nearest: float) -> str:
     """Why a budget is left unused by more than 2 %."""
     return (
         f"no network of this space costs between {WINDOW:.0%} of {limit.target:,} {limit.metric} and all of "
-        f"it; the nearest under it is {landing.cost:,}"
+        f"it; the nearest under it is {nearest:,}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from compressor.errors import UsageError
 from compressor.options import _among, _at_least, _positive, _setting
@@ -42,6 +43,10 @@ class SearchOptions:
         False,
         "search as published: mixture, whole, uniform, learning rate 3e-4, temperature 1, widest and "
         "narrowest in every step; the budget's control stays ours",
+    )
+    perceptual: Path | None = _setting(None, "VGG19 weights (.safetensors) for an additional feature loss")
+    truth: bool = _setting(
+        False, "super resolution: --images holds true, large pictures, and inputs are made from them"
     )
     temperature: float = _setting(3.0, "of the Gumbel-softmax at first")
     temperature_end: float = _setting(0.3, "of the Gumbel-softmax in the end; falls geometrically")

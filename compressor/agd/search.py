@@ -11,8 +11,10 @@ pictures, measured with the weights of the end. Unlike the published search see 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,11 +169,12 @@ class _Run:
         training, held_out = split_held_out(images, share=0.1)
         halves = (training[::2], training[1::2]) if len(training) > 1 else (training, training)
         seeds = (seed + _PICTURES, seed + _OTHER_PICTURES, seed + _HELD_OUT)
+        told = {"crop": options.crop, "batch": options.batch, "truth": options.truth}
         self.pictures, self.others, self.held_out = (
-            TaughtPictures(teacher, paths, options.crop, options.batch, number)
+            TaughtPictures(paths, teacher, space.image, seed=number, **told)
             for paths, number in zip((*halves, held_out), seeds, strict=True)
         )
-        self.distance = Distance(space.image).to(device)
+        self.distance = Distance(space.image, options.perceptual).to(device)
         self.optimiser = torch.optim.Adam(
             self.supernet.parameters(), lr=options.learning_rate, betas=(0.5, 0.999)
         )
@@ -193,7 +196,8 @@ class _Run:
         figures: dict[str, float] = {}
         for index, member in enumerate(self.members):
             draw = self._draw(_ARCHITECTURE, step, index)
-            loss = member.learn(lambda picks, at=step: self._pass(self.others, at, picks), draw, temperature)  # type: ignore[misc]
+            with _frozen(self.supernet):
+                loss = member.learn(partial(self._pass, self.others, step), draw, temperature)
             tail = f"_{member.limit.name}" if len(self.members) > 1 else ""
             figures[f"loss{tail}"] = loss
             figures[f"share{tail}"] = member.ratio()
@@ -259,9 +263,6 @@ class _Run:
         """One step of the weights, for several networks; the first one's loss."""
         self.optimiser.zero_grad(set_to_none=True)
         losses = [self._pass(self.pictures, step, picks) for picks in networks]
-        for parameter in self.supernet.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
         ranks.average(self.optimiser)
         torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), _CLIP)
         set_learning_rate(self.optimiser, rate)
@@ -279,6 +280,28 @@ class _Run:
 
     def _distance(self, picks: list[Pick], inputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         with self.engine.autocast():
-            made = self.supernet(inputs, picks)
-        distance: torch.Tensor = self.distance(made.float(), wanted)
+            made = self.supernet(inputs, [_placed(pick, self.device) for pick in picks])
+        inner = self.pictures.inner
+        distance: torch.Tensor = self.distance(inner(made.float()), inner(wanted))
         return distance
+
+
+@contextlib.contextmanager
+def _frozen(supernet: Supernet) -> Iterator[None]:
+    """No gradients for the weights inside: an architecture step needs none."""
+    supernet.requires_grad_(False)
+    try:
+        yield
+    finally:
+        supernet.requires_grad_(True)
+
+
+def _placed(pick: Pick, device: torch.device) -> Pick:
+    """A pick with its weights on the device; architectures stay on the CPU."""
+    if device.type == "cpu":
+        return pick
+
+    def there(pair: tuple[int, torch.Tensor | None]) -> tuple[int, torch.Tensor | None]:
+        return pair if pair[1] is None else (pair[0], pair[1].to(device, non_blocking=True))
+
+    return Pick(tuple(map(there, pick.operators)), there(pick.width))
