@@ -58,7 +58,7 @@ def test_small_pictures_are_those_of_the_benchmarks(shared_data):
     """MATLAB's bicubic, which Set5 was made small with: within one level, but for the border."""
     for path in sorted((shared_data / "sr" / "Set5_x4").glob("*_HR.png")):
         patches = TruePatches([path], FORMAT, None, 1, seed=0)
-        small, _ = patches._picture(0)
+        small, _ = patches.picture(0)
         published = read_image(path.with_name(path.name.replace("_HR", "_LR")))
         difference = np.abs(small - published)[2:-2, 2:-2] * 255
         assert difference.max() <= 1.01

@@ -57,7 +57,7 @@ class TruePatches:
         return small, torch.cat([to_tensor(true, self.image.output_range) for _, true in crops])
 
     def _crop(self, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        small, true = self._picture(int(draw.integers(len(self.paths))))
+        small, true = self.picture(int(draw.integers(len(self.paths))))
         (height, width), scale = self.crop, self.image.scale
         top = int(draw.integers(small.shape[0] - height + 1))
         left = int(draw.integers(small.shape[1] - width + 1))
@@ -65,7 +65,7 @@ class TruePatches:
         true = true[top * scale : (top + height) * scale, left * scale : (left + width) * scale]
         return (small[:, ::-1], true[:, ::-1]) if draw.random() < 0.5 else (small, true)
 
-    def _picture(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def picture(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The small and the true picture."""
         if index in self._cache:
             return self._cache[index]

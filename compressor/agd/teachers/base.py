@@ -1,0 +1,87 @@
+"""What a teacher is, and the teacher that is a torch module."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from compressor.errors import PocketganError
+from compressor.generators import Generator
+from compressor.generators.spec import ImageFormat
+
+
+class Teacher(Protocol):
+    """Makes the pictures that a student learns to make; never with gradients.
+
+    Attributes:
+        image: how pictures go in and come out.
+        identity: says which teacher it is: equal only where the outputs are (a hash of the weights or the
+            file, and of how pictures go in).
+        notes: what was assumed about it, one sentence each.
+        fixed: the only input size (H, W) it takes, or None.
+    """
+
+    @property
+    def image(self) -> ImageFormat: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def fixed(self) -> tuple[int, int] | None: ...
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) in the input range -> (N, C, scale H, scale W) in the output range, float32."""
+        ...
+
+
+class NetworkTeacher:
+    """A generator as a teacher: in eval mode, in float32, one picture at a time.
+
+    Args:
+        generator: the network; it is copied.
+        device: where it runs; outputs come back to the CPU.
+    """
+
+    fixed: tuple[int, int] | None = None
+
+    def __init__(self, generator: Generator, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        self.image, self.notes = generator.spec.image, generator.notes
+        self.module: nn.Module = copy.deepcopy(generator.module).to(self.device).eval().requires_grad_(False)
+        told = json.dumps(generator.spec.as_json(), sort_keys=True)
+        self.identity = digest("network", generator.sha256, told, self.device.type)
+
+    @torch.no_grad()
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        """See `Teacher`."""
+        try:
+            made = [self.module(picture[None].to(self.device)).float().cpu() for picture in pictures]
+        except (RuntimeError, ValueError) as error:
+            raise PocketganError(
+                f"the teacher does not take pictures of {pictures.shape[2]}x{pictures.shape[3]}",
+                got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                allowed=f"multiples of {self.image.multiple}, as --size says",
+            ) from error
+        return torch.cat(made)
+
+
+def digest(*parts: str) -> str:
+    """Hex SHA-256 of some texts, told apart from each other."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def identity_of(content: str, image: ImageFormat, *parts: str) -> str:
+    """A teacher's identity from the hash of its file, its format, and what else its outputs depend on."""
+    told = asdict(image)
+    told.pop("size")  # the outputs do not depend on what size is usual
+    return digest(content, json.dumps(told, sort_keys=True), *parts)
