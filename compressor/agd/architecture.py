@@ -191,7 +191,7 @@ class Sampler:
         pair = noisy.topk(2).indices
         soft = ((logits + noise)[pair] / temperature).softmax(0)
         hard = torch.tensor([1.0, 0.0], device=soft.device)
-        weights = hard + soft - soft.detach()
+        weights = hard + (soft - soft.detach())
         return tuple((int(index), weight) for index, weight in zip(pair, weights, strict=True))
 
     def _width(
@@ -208,10 +208,10 @@ class Sampler:
             return drawn, None
         soft = (noisy / temperature).softmax(0)
         if self.widths == "whole":
-            return drawn, 1 + soft[drawn] - soft[drawn].detach()
+            return drawn, 1 + (soft[drawn] - soft[drawn].detach())
         wide = min(drawn + 1, len(channels) - 1)
         # gates[k]: the probability that the width is at least the k-th, which holds the k-th group's channels
         gates = soft.flip(0).cumsum(0).flip(0)[: wide + 1]
         hard = (torch.arange(wide + 1, device=soft.device) <= drawn).to(soft)
         sizes = torch.tensor(np.diff(channels[: wide + 1], prepend=0), device=soft.device)
-        return wide, (hard + gates - gates.detach()).repeat_interleave(sizes)[:, None, None]
+        return wide, (hard + (gates - gates.detach())).repeat_interleave(sizes)[:, None, None]

@@ -13,9 +13,10 @@ from compressor.agd.cost import METRICS, CostTable, cost_table
 from compressor.agd.landing import WINDOW, Chain, Moves, out_of_range
 from compressor.agd.member import Limit
 from compressor.agd.space import SearchSpace
+from compressor.agd.teachers import NetworkTeacher, Teacher
 from compressor.budget import Budget
+from compressor.cost import count
 from compressor.errors import UsageError
-from compressor.generators import Generator
 
 
 def chain_of(table: CostTable) -> Chain:
@@ -54,13 +55,13 @@ def chain_of(table: CostTable) -> Chain:
     return Chain(tuple(tables), table.constant)
 
 
-def limits_of(space: SearchSpace, budgets: Sequence[Budget], original: Generator | None = None) -> list[Limit]:
+def limits_of(space: SearchSpace, budgets: Sequence[Budget], teacher: Teacher | None = None) -> list[Limit]:
     """Budgets as amounts that the space can meet.
 
     Args:
         space: at whose usual input size costs count.
         budgets: one, or several of one metric.
-        original: what shares refer to.
+        teacher: what shares refer to.
 
     Raises:
         UsageError: a budget has a metric that a space does not know, is a share of an unknown network, names
@@ -76,7 +77,7 @@ def limits_of(space: SearchSpace, budgets: Sequence[Budget], original: Generator
                 got=budget.text,
                 allowed="macs=1G, params=350k, bytes=1.8MB",
             )
-        target = budget.limit(_whole(original, budget))
+        target = budget.limit(_whole(teacher, budget))
         least, most = cost_table(space, budget.metric).range()
         if not least <= target or most <= WINDOW * target:
             raise out_of_range(target, least, most, budget.metric)
@@ -85,18 +86,17 @@ def limits_of(space: SearchSpace, budgets: Sequence[Budget], original: Generator
     return limits
 
 
-def _whole(original: Generator | None, budget: Budget) -> int:
+def _whole(teacher: Teacher | None, budget: Budget) -> int:
+    """What a share is a share of; 0 where the budget is an amount."""
     if budget.share is None:
         return 0
-    if original is None:
+    if not isinstance(teacher, NetworkTeacher):
         raise UsageError(
             "a share needs a teacher whose cost is known: a network of ours",
             got=budget.text,
             allowed="an amount: macs=1G, params=350k, bytes=1.8MB",
         )
-    from compressor.cost import count
-
-    return int(getattr(count(original.module, original.spec.image.input_shape), budget.metric))
+    return int(getattr(count(teacher.module, teacher.image.input_shape), budget.metric))
 
 
 def spread(budgets: Sequence[Budget], count: int) -> list[Budget]:
@@ -121,7 +121,7 @@ def spread(budgets: Sequence[Budget], count: int) -> list[Budget]:
 
 
 def _said(text: str, amount: int) -> str:
-    """"macs=2.52G" for an amount, in the unit that reads well; names only: the amount itself is exact."""
+    """ "macs=2.52G" for an amount, in the unit that reads well; names only: the amount itself is exact."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if amount >= size:
             return f"{text.partition('=')[0].strip()}={amount / size:.4g}{unit}"

@@ -67,7 +67,9 @@ class Member:
         self.sampler = Sampler(options.operators, options.widths)
         self.candidates: list[dict[str, Any]] = []
 
-    def learn(self, loss: Callable[[list[Any]], float], draw: np.random.Generator, temperature: float) -> float:
+    def learn(
+        self, loss: Callable[[list[Any]], float], draw: np.random.Generator, temperature: float
+    ) -> float:
         """One architecture step.
 
         Args:

@@ -23,7 +23,7 @@ import torch
 
 from compressor.agd.cost import cost_table
 from compressor.agd.limits import chain_of, limits_of
-from compressor.agd.member import Limit, Member
+from compressor.agd.member import Limit, Member, choice_of
 from compressor.agd.options import SearchOptions
 from compressor.agd.outcome import RECORD, describe, write_family
 from compressor.agd.space import Choice, SearchSpace
@@ -69,7 +69,6 @@ def search(
     output: Path,
     options: SearchOptions = SearchOptions(),  # noqa: B008  frozen
     *,
-    original: Generator | None = None,
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
@@ -80,11 +79,10 @@ def search(
         space: what may be chosen; its `image` says at what size costs count.
         teacher: whose pictures are learnt.
         images: pictures to learn on: inputs.
-        budgets: what each network may cost; one, or several of one metric. All share one supernet.
+        budgets: what each network may cost; one, or several, which share one supernet.
         output: new folder: of the model and search.json, or with several budgets of one folder for each
             ("macs-1G") and pareto.json.
         options: how to search.
-        original: the teacher as a network of ours, for budgets that are shares of its cost.
         seed: of weights, pictures and draws.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the search.
@@ -99,7 +97,7 @@ def search(
     """
     options = options.effective
     ranks.check_batch("search", options.batch, options.accumulate)
-    limits = limits_of(space, budgets, original)
+    limits = limits_of(space, budgets, teacher)
     folders = [output / limit.name if len(limits) > 1 else output for limit in limits]
     device = ranks.join(choose_device(options.device))
     if resume and ranks.on_leader(lambda: all((folder / RECORD).exists() for folder in folders)):
@@ -119,11 +117,16 @@ def search(
     loop.resume()
     for step in loop:
         loop.report(**run.step(step))
-    told = {"teacher": teacher.identity, "seed": seed, "options": deciding(options), "trajectory": loop.trajectory}
+    told = {
+        "teacher": teacher.identity,
+        "seed": seed,
+        "options": deciding(options),
+        "trajectory": loop.trajectory,
+    }
     found = []
-    for limit, member, folder in zip(limits, run.members, folders, strict=True):
+    for member, folder in zip(run.members, folders, strict=True):
         best = member.decide(run.measure, [seed, _FINALISTS])
-        generator = derive(run.supernet, Choice(tuple(best["operators"]), tuple(best["widths"])))
+        generator = derive(run.supernet, choice_of(best))
         document = describe(space, member, best, generator, **told)
         found.append(SearchResult(generator, folder, document))
 
@@ -169,7 +172,7 @@ class _Run:
         training, held_out = split_held_out(images, share=0.1)
         halves = (training[::2], training[1::2]) if len(training) > 1 else (training, training)
         seeds = (seed + _PICTURES, seed + _OTHER_PICTURES, seed + _HELD_OUT)
-        told = {"crop": options.crop, "batch": options.batch, "truth": options.truth}
+        told: dict[str, Any] = {"crop": options.crop, "batch": options.batch, "truth": options.truth}
         self.pictures, self.others, self.held_out = (
             TaughtPictures(paths, teacher, space.image, seed=number, **told)
             for paths, number in zip((*halves, held_out), seeds, strict=True)
@@ -188,7 +191,9 @@ class _Run:
         """A step of pretraining, or of the search; figures worth watching."""
         options = self.options
         if step < options.pretrain:
-            loss = self._train(step, self._sandwich(step), cosine(step, options.pretrain, options.learning_rate))
+            loss = self._train(
+                step, self._sandwich(step), cosine(step, options.pretrain, options.learning_rate)
+            )
             return ranks.mean({"loss": loss}, self.device)
         now = step - options.pretrain
         cooled = (options.temperature_end / options.temperature) ** (now / max(1, options.steps - 1))

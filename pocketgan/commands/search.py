@@ -30,8 +30,8 @@ from pocketgan.texts import amount, table
 @click.option(
     "--budget",
     required=True,
-    help="What the result may cost: macs=1G, params=350k, bytes=1.8MB; macs=25% of a teacher that is a network "
-    "of ours. Several (macs=4G,2G,1G) give a network each, from one search.",
+    help="What the result may cost: macs=1G, params=350k, bytes=1.8MB; macs=25% where the teacher is a "
+    "network of ours. Several (macs=4G,2G,1G) give a network each, from one search.",
 )
 @click.option(
     "--pareto",
@@ -42,8 +42,8 @@ from pocketgan.texts import amount, table
 @click.option(
     "--space",
     metavar="NAME",
-    help="What is searched: st, sr, sr_tail, or a YAML file of your own. By default st for a teacher of scale 1, "
-    "sr_tail for one of scale 4.",
+    help="What is searched: st, sr, sr_tail, or a YAML file of your own. By default st for a teacher of scale "
+    "1, sr_tail for one of scale 4.",
 )
 @options.new_output
 @from_settings(SearchOptions)
