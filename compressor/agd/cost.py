@@ -68,15 +68,17 @@ class CostTable:
         Positions draw independently; tied positions have the width of the one they are tied to.
 
         Args:
-            operators: (positions, most operators) probabilities; entries beyond a position's own count nothing.
+            operators: (positions, most operators) probabilities; entries beyond a position's own are 0.
             widths: (positions, most widths) the same. Rows where nothing is chosen do not count.
         """
         table, before, after, fixed = self._stacked
         device = operators.device
         table, fixed = table.to(device), fixed.to(device)
         # The last row of widths stands for every row where nothing is chosen.
-        rows = torch.cat([_padded(widths.double(), table.shape[3]), _first(table.shape[3], device)])
-        chances = torch.where(fixed[:, None], _first(table.shape[1], device), operators.double())
+        rows = torch.cat([_fitted(widths, table.shape[3]), _first(table.shape[3], device)])
+        chances = torch.where(
+            fixed[:, None], _first(table.shape[1], device), _fitted(operators, table.shape[1])
+        )
         return torch.einsum("poab,po,pa,pb->", table, chances, rows[before], rows[after]) + self.constant
 
     @cached_property
@@ -155,8 +157,9 @@ def _first(columns: int, device: torch.device) -> Tensor:
     return torch.eye(1, columns, dtype=torch.float64, device=device)
 
 
-def _padded(rows: Tensor, columns: int) -> Tensor:
-    return torch.nn.functional.pad(rows, (0, columns - rows.shape[1]))
+def _fitted(rows: Tensor, columns: int) -> Tensor:
+    """Rows as float64 with this many columns: beyond them, and beyond their own, all is zero."""
+    return nn.functional.pad(rows.double(), (0, columns - rows.shape[1]))
 
 
 def cost_table(space: SearchSpace, metric: str, input_shape: Sequence[int] | None = None) -> CostTable:

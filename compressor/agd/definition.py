@@ -69,24 +69,30 @@ def read_space(definition: object, where: str = "the search space") -> SearchSpa
     chain = _Chain(where, {**known, **own}, norm, multipliers)
     image = _image(fields.get("image", {}), f"{where}: image")
     for name, operator in own.items():  # also those that no position uses
-        if not _NAME.fullmatch(str(name)):
-            raise UsageError(f"{where}: an operator's name is a word", got=name, allowed="as conv3x3")
+        _word(name, f"{where}: operators")
         read_operator(name, operator, f"{where}: operators.{name}", norm=norm)
     chain.add(fields["layers"], f"{where}: layers", "")
-    name = fields["name"]
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UsageError(f"{where}: its name is no word", got=repr(name), allowed="letters, digits and _")
     used = {name: chain.definitions[name] for name in chain.operators}
     whole_definition = as_definition({**fields, "format": FORMAT, "operators": used})
     return SearchSpace(
-        name=name,
+        name=_word(fields["name"], f"{where}: name"),
         image=chain.finish(image),
         positions=tuple(chain.positions),
         operators=chain.operators,
-        residuals=tuple(sorted(chain.residuals, key=lambda r: (r.first, -r.last))),
+        residuals=tuple(chain.residuals),
         base=None if base == "none" else base,
         definition=whole_definition,
     )
+
+
+def _word(value: object, where: str) -> str:
+    """A name, which a module can have too."""
+    from torch import nn  # late: settings are read before torch is needed
+
+    if not isinstance(value, str) or not _NAME.fullmatch(value) or hasattr(nn.ModuleDict(), value):
+        allowed = "small letters, digits and _, as cell; not the name of a module's method"
+        raise UsageError(f"{where} is no name", got=repr(value), allowed=allowed)
+    return value
 
 
 def _image(value: object, where: str) -> ImageFormat:
@@ -120,9 +126,7 @@ class _Chain:
             here = f"{where}[{index}]"
             group = isinstance(entry, Mapping) and "layers" in entry
             fields = section(entry, here, _GROUP if group else _PLACE, () if group else ("name", "operators"))
-            name = fields.get("name", "")
-            if not isinstance(name, str) or not (_NAME.fullmatch(name) or (group and name == "")):
-                raise UsageError(f"{here}: its name is no word", got=repr(name), allowed="as cell")
+            name = _word(fields["name"], f"{here}.name") if "name" in fields else ""
             repeat = whole(fields.get("repeat", 1), f"{here}.repeat", 1, _MOST)
             if group and repeat > 1 and not name:
                 raise UsageError(f"{here}: what is repeated needs a name")
@@ -131,11 +135,11 @@ class _Chain:
                 if not group:
                     self._place(full, fields, here)
                     continue
-                first = len(self.positions)
+                first, outer = len(self.positions), len(self.residuals)
                 self.add(fields["layers"], f"{here}.layers", f"{full}_" if name else prefix)
                 if "residual" in fields:
                     scale = number(fields["residual"], f"{here}.residual")
-                    self.residuals.append(Residual(first, len(self.positions) - 1, scale))
+                    self.residuals.insert(outer, Residual(first, len(self.positions) - 1, scale))
 
     def _place(self, name: str, fields: Mapping[str, Any], where: str) -> None:
         if len(self.positions) >= _MOST:
@@ -170,7 +174,9 @@ class _Chain:
             case "width":
                 return (whole(value, where),), None
             case "widths_of":
-                return width_table(whole(value, where), self.multipliers), None
+                table = width_table(whole(value, where), self.multipliers)
+                whole(table[-1], where)
+                return table, None
             case "widths":
                 widths = tuple(whole(item, where) for item in listed(value, where))
                 if list(widths) != sorted(set(widths)):

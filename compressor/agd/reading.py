@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 
 from compressor.errors import UsageError
 
+_FRACTION = re.compile(r"\d{1,6}(/\d{1,6}|\.\d{1,9})?")
 _LONGEST = 1 << 18  # characters of a file
 
 
@@ -119,10 +121,10 @@ def listed(value: object, where: str, *, empty: bool = False) -> list[Any]:
 def fraction(value: object, where: str) -> Fraction:
     """A positive number, or a fraction such as 4/12."""
     try:
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        if isinstance(value, bool) or not _FRACTION.fullmatch(str(value)):
             raise ValueError
-        found = Fraction(value)
-    except (ValueError, ZeroDivisionError, OverflowError):
+        found = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
         found = Fraction(0)
     if found <= 0:
         raise UsageError(f"{where} is not a positive number or fraction", got=repr(value), allowed="as 4/12")

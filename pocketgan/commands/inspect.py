@@ -37,7 +37,7 @@ def _text(found: Inspection, layers: bool) -> str:
     cost, image = found.cost, found.spec.image
     rows = [
         ("family", found.family),
-        *((f"  {name}", str(value)) for name, value in found.spec.arguments.items()),
+        *((f"  {name}", _brief(value)) for name, value in found.spec.arguments.items()),
         ("input", f"{'x'.join(map(str, found.input_shape))} in {_range(image.input_range)}"),
         ("output", f"{image.channels[1]} channels, scale {image.scale}, in {_range(image.output_range)}"),
         ("compressed", f"{len(found.spec.widths)} layers resized" if found.spec.widths else "no"),
@@ -59,6 +59,11 @@ def _text(found: Inspection, layers: bool) -> str:
         )
     text += "".join(f"\nnot counted: {name}" for name in cost.uncounted)
     return text + "".join(f"\nnote: {note}" for note in found.notes)
+
+
+def _brief(value: object) -> str:
+    """An argument; of a search space (a whole definition) its name."""
+    return str(value.get("name", "...")) if isinstance(value, dict) else str(value)
 
 
 def _range(values: tuple[float, float]) -> str:
