@@ -39,6 +39,13 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
+def cache_folder() -> Path:
+    """Where caches lie: POCKETGAN_CACHE, else pocketgan/ in XDG_CACHE_HOME, else in ~/.cache."""
+    if given := os.environ.get("POCKETGAN_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pocketgan"
+
+
 def write_error(path: Path, error: OSError) -> PocketganError:
     """The message for a write that the system refused."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)

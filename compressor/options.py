@@ -8,6 +8,9 @@ from typing import Any
 
 from compressor.errors import UsageError
 
+LOSSES = ("pixel", "relative", "style", "feature")
+SCHEDULES = ("cosine", "one-cycle", "agd-st", "agd-sr-a", "agd-sr-b")
+
 
 def _setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
@@ -189,10 +192,30 @@ class DistilOptions:
     crop: int | None = _setting(
         None, "side of the training pictures; the generator's usual size if not given"
     )
-    learning_rate: float = _setting(
-        5e-4, "Adam's; rises over the first 5 % of steps, then falls along a cosine"
+    schedule: str = _setting(
+        "cosine",
+        "optimiser and learning rate over the steps: cosine or one-cycle; agd-st, agd-sr-a, agd-sr-b (as "
+        "published, scaled to the steps)",
     )
-    perceptual: Path | None = _setting(None, "VGG19 weights (.safetensors) for an additional feature loss")
+    learning_rate: float | None = _setting(
+        None, "the schedule's highest; its own if not given (5e-4 for cosine)"
+    )
+    ema: float = _setting(
+        0.0, "share kept a step by the moving average of the weights, which becomes the result; 0: none"
+    )
+    perceptual: Path | None = _setting(
+        None, "VGG16 or VGG19 weights for feature losses; vgg16 or vgg19 downloads torchvision's"
+    )
+    loss: str | None = _setting(
+        None,
+        "pixel; or, with perceptual: relative (L1 and three layers), style (L1, content, style; as AGD "
+        "translates), feature (L1 and conv5_4; as AGD upscales); relative or pixel if not given",
+    )
+    cached: bool = _setting(
+        False,
+        "run the teacher once for each picture, whole, and keep its outputs on disk; always so for files "
+        "and folders",
+    )
     truth: float = _setting(
         0.0,
         "super resolution: weight of the distance to the pictures of --images, inputs being made from them; "
@@ -210,7 +233,17 @@ class DistilOptions:
 
     def __post_init__(self) -> None:
         _at_least("distill", self, steps=1, batch=1, crop=16, truth=0)
-        _positive("distill", self, "learning_rate")
+        if self.learning_rate is not None:
+            _positive("distill", self, "learning_rate")
+        if not 0 <= self.ema < 1:
+            raise UsageError("distill.ema must lie in [0, 1)", got=self.ema)
+        _among("distill.schedule", self.schedule, SCHEDULES)
+        _among("distill.loss", self.loss or "pixel", LOSSES)
+        if self.loss not in (None, "pixel") and self.perceptual is None:
+            raise UsageError(
+                f"distill.loss {self.loss} compares features, and there are no weights for them",
+                fix="give distill.perceptual: a file of VGG16 or VGG19, or vgg16 to download torchvision's",
+            )
         _among("distill.device", self.device, ("auto", "cpu", "cuda"))
         _engine("distill", self)
 

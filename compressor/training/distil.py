@@ -10,16 +10,18 @@ from typing import Any
 
 import torch
 
+from compressor.agd.teachers import NetworkTeacher, TaughtPictures, Teacher
 from compressor.errors import PocketganError
 from compressor.files import claim_folder, read_json, write_json
 from compressor.generators import Generator, load, save
 from compressor.launch import leads
 from compressor.options import DistilOptions, deciding
 from compressor.training import ranks, watch
-from compressor.training.engine import Engine
+from compressor.training.engine import Engine, Forward
 from compressor.training.lessons import Lessons
-from compressor.training.loop import Loop, choose_device, cosine, set_learning_rate, train_mode
+from compressor.training.loop import Loop, choose_device, train_mode
 from compressor.training.norms import share_statistics
+from compressor.training.schedules import Average, Schedule
 
 _PATCH_SEED = 1_000_003  # keeps distillation's pictures apart from pruning's at the same seed
 
@@ -41,7 +43,7 @@ class DistilResult:
 
 def distil(
     student: Generator,
-    teacher: Generator,
+    teacher: Generator | Teacher,
     images: Sequence[Path],
     output: Path,
     options: DistilOptions = DistilOptions(),  # noqa: B008  frozen
@@ -54,7 +56,9 @@ def distil(
 
     Args:
         student: the small generator; its weights are the start.
-        teacher: the original; it must take the same pictures and give the same size.
+        teacher: the original; it must take the same pictures and give the same size. A generator is run on
+            every batch, unless `options.cached`; other teachers are run once for each picture, see
+            `compressor.agd.teachers.TaughtPictures`.
         images: pictures to train on: inputs, or with `options.truth` the true, large pictures.
         output: new folder for the trained model and distill.json.
         options: how to train.
@@ -66,8 +70,10 @@ def distil(
         UsageError: the batch cannot be divided among the processes.
         PocketganError: the two do not fit each other, pictures cannot be read, or `output` is taken.
     """
-    ours, theirs = student.spec.image, teacher.spec.image
-    for name in ("input_range", "output_range", "scale", "channels"):
+    live = isinstance(teacher, Generator) and not options.cached
+    ours = student.spec.image
+    theirs = teacher.spec.image if isinstance(teacher, Generator) else teacher.image
+    for name in ("input_range", "output_range", "scale", "channels") if live else ("scale", "channels"):
         if getattr(ours, name) != getattr(theirs, name):
             raise PocketganError(
                 f"student and teacher differ in their {name.replace('_', ' ')}",
@@ -86,32 +92,52 @@ def distil(
     engine = Engine(options, device)
     module = train_mode(share_statistics(copy.deepcopy(student.module).to(device).requires_grad_(True)))
     paint = engine.forward(engine.arrange(module))
-    guide = copy.deepcopy(teacher.module).to(device).eval().requires_grad_(False)
-    show = engine.forward(engine.arrange(guide))
-    lessons = Lessons(images, ours, options, engine, show, seed + _PATCH_SEED, truth=options.truth)
-    optimiser = torch.optim.Adam(module.parameters(), lr=options.learning_rate, betas=(0.9, 0.999))
+    original: Forward | Teacher
+    if not isinstance(teacher, Generator):
+        original, taught_by = teacher, teacher.identity
+    elif options.cached:
+        original, taught_by = NetworkTeacher(teacher, device), teacher.sha256
+    else:
+        guide = copy.deepcopy(teacher.module).to(device).eval().requires_grad_(False)
+        original, taught_by = engine.forward(engine.arrange(guide)), teacher.sha256
+    lessons = Lessons(images, ours, options, engine, original, seed + _PATCH_SEED, truth=options.truth)
+    schedule = Schedule(options.schedule, options.steps, options.learning_rate)
+    optimiser = schedule.optimiser(module.parameters())
+    average = Average(module, options.ema) if options.ema else None
 
-    identity = {"student": student.sha256, "teacher": teacher.sha256, "seed": seed, **deciding(options)}
+    identity = {"student": student.sha256, "teacher": taught_by, "seed": seed, **deciding(options)}
     shown = lessons(0)[:1].to(device)
+
+    def show() -> torch.Tensor:
+        if isinstance(lessons.patches, TaughtPictures):
+            return lessons.patches.pair(0)[1][:1]
+        assert isinstance(original, Forward)
+        return original(shown)
 
     def samples() -> dict[str, tuple[watch.Panels, tuple[float, float]]]:
         with watch.at_rest(module):
-            return {"": ({"original": show(shown), "student": paint(shown)}, ours.output_range)}
+            return {"": ({"original": show(), "student": paint(shown)}, ours.output_range)}
 
     seen = watch.Watch("distill", options.steps, {"": output}, options, samples)
     parts = {"student": module, "optimiser": optimiser, "watch": seen}
+    if average is not None:
+        parts["average"] = average
     loop = Loop("distill", options.steps, output / "checkpoint.pt", parts, identity, log)
     loop.resume()
     for step in loop:
         optimiser.zero_grad(set_to_none=True)
         total = lessons.backward(step, lambda: paint)
         ranks.average(optimiser)
-        set_learning_rate(optimiser, cosine(step, options.steps, options.learning_rate))
+        schedule.set(optimiser, step)
         optimiser.step()
+        if average is not None:
+            average.update(module)
         figures = ranks.mean({"loss": total}, device)
         loop.report(**figures)
         seen.look(step + 1, figures)
     seen.close()
+    if average is not None:
+        module.load_state_dict(average.values)
 
     document = {
         "steps": options.steps,
@@ -119,9 +145,12 @@ def distil(
         "loss_first": loop.trajectory[0]["loss"],
         "loss_last": loop.trajectory[-1]["loss"],
         "trajectory": loop.trajectory,
+        "schedule": schedule.name,
+        "learning_rate": schedule.peak,
+        "notes": [*lessons.distance.notes, *getattr(teacher, "notes", ())],
         **seen.document(),
     }
-    provenance = {"made_by": "distill", "student_sha256": student.sha256, "teacher_sha256": teacher.sha256}
+    provenance = {"made_by": "distill", "student_sha256": student.sha256, "teacher_sha256": taught_by}
     module.cpu().eval()
 
     def write() -> None:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from compressor.errors import UsageError
 from compressor.options import DistilOptions
 from pocketgan import options
 from pocketgan.options import Answer, command, from_settings, generator_options
 
 if TYPE_CHECKING:
+    from compressor.agd.teachers import Teacher
+    from compressor.generators import Generator
     from pocketgan.recipe import GeneratorSource
 
 
@@ -21,9 +24,20 @@ if TYPE_CHECKING:
 @click.option(
     "--teacher",
     type=options.FILE,
-    required=True,
-    metavar="CHECKPOINT",
-    help="The original, whose pictures MODEL learns to make.",
+    metavar="TEACHER",
+    help="What makes the pictures that MODEL learns to make: a checkpoint, a model folder, MODULE:CALLABLE "
+    "(which makes the network with its weights), a .onnx or a .tflite file.",
+)
+@click.option(
+    "--teacher-outputs",
+    type=options.FOLDER,
+    metavar="DIR",
+    help="Instead of --teacher: what it made of the pictures of --images, matched by name.",
+)
+@click.option(
+    "--teacher-layout",
+    type=click.Choice(["NCHW", "NHWC"]),
+    help="Order of the axes of a .onnx or .tflite TEACHER, where its shape does not tell.",
 )
 @options.images
 @options.new_output
@@ -33,7 +47,9 @@ if TYPE_CHECKING:
 @generator_options
 def distill_command(
     model: Path,
-    teacher: Path,
+    teacher: Path | None,
+    teacher_outputs: Path | None,
+    teacher_layout: str | None,
     images: Path,
     output: Path,
     settings: DistilOptions,
@@ -46,14 +62,33 @@ def distill_command(
     MODEL is what `pocketgan prune` left; its widths stay as they are. OUT becomes a model folder, with
     distill.json: the loss over time.
     """
+    from compressor.agd.teachers import open_teacher
+    from compressor.agd.teachers.opening import STATED, is_foreign
     from compressor.data.images import list_images
     from compressor.training.distil import distil
 
-    student, guide = source(model).load(), source(teacher).load()
-    result = distil(student, guide, list_images(images), output, settings, seed=seed, resume=resume)
+    if (teacher is None) == (teacher_outputs is None):
+        raise UsageError(
+            "distill needs one teacher",
+            got="none" if teacher is None else "two",
+            allowed="--teacher TEACHER or --teacher-outputs DIR",
+        )
+    student, pictures = source(model).load(), list_images(images)
+    guide: Generator | Teacher
+    if teacher_outputs is not None:
+        guide = open_teacher(images, outputs=teacher_outputs, images=pictures, image=student.spec.image)
+    elif teacher is not None and is_foreign(teacher):
+        told = source(teacher)
+        stated = {name: value for name in STATED if (value := getattr(told, name)) is not None}
+        guide = open_teacher(teacher, stated=stated, layout=teacher_layout)
+    else:
+        assert teacher is not None
+        guide = source(teacher).load()
+    result = distil(student, guide, pictures, output, settings, seed=seed, resume=resume)
     document = result.document
     text = (
         f"loss {document['loss_first']:.4g} -> {document['loss_last']:.4g} in {document['steps']} steps\n"
-        f"{output}\n  next: pocketgan export {output} --images DIR --output-dir OUT"
+        + "".join(f"note: {note}\n" for note in document["notes"])
+        + f"{output}\n  next: pocketgan export {output} --images DIR --output-dir OUT"
     )
     return Answer(text, {"folder": str(output), **document})

@@ -21,13 +21,6 @@ DISK = 8 << 30  # bytes of outputs kept on disk
 _STALE = 3600.0  # seconds after which a killed process's unfinished file is swept away
 
 
-def cache_folder() -> Path:
-    """Where caches lie: POCKETGAN_CACHE, else pocketgan/ in XDG_CACHE_HOME, else in ~/.cache."""
-    if given := os.environ.get("POCKETGAN_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pocketgan"
-
-
 class OutputCache:
     """Arrays by key: float32 .npy files, whole or absent, with the latest ones in memory.
 

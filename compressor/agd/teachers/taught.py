@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from compressor.agd.teachers.base import Teacher
-from compressor.agd.teachers.cache import OutputCache, cache_folder, key_of
+from compressor.agd.teachers.cache import OutputCache, key_of
 from compressor.agd.teachers.pairs import FolderTeacher
 from compressor.data.images import fit, read_image, to_tensor
 from compressor.errors import PocketganError
+from compressor.files import cache_folder
 from compressor.generators.spec import ImageFormat
 from compressor.progress import Progress
 from compressor.training.patches import CACHE
