@@ -214,7 +214,7 @@ def test_picks_that_learn_reach_every_choice_with_gradients(text: str, operators
 
 
 def test_a_width_learns_what_its_own_channels_are_worth() -> None:
-    """The gate of a group of channels has the gradient of the loss along the group: dL/dy . y, closed form."""
+    """The gate of a group of channels has the gradient of the loss along the group: dL/dy . y."""
     architecture = Architecture([1], [[2, 3, 5]])
     sampler, y = Sampler("sampled", "groups"), torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
     slope = torch.tensor([0.3, -1.0, 2.0, 0.5, -0.25])  # dL/dy

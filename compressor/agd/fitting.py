@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from compressor.agd.cost import METRICS, cost_table
 from compressor.agd.definition import read_space
 from compressor.agd.operators import as_definition
 from compressor.agd.space import SearchSpace, load_space
+from compressor.budget import Budget
 from compressor.errors import UsageError
 from compressor.generators.spec import ImageFormat
 
-SPACES = {1: "st", 4: "sr_tail"}  # by the teacher's scale
+SPACES = {
+    1: ("st", "st_small"),
+    4: ("sr_tail",),
+}  # by the teacher's scale; the first that can meet the budgets
 _ENDS = {(-1.0, 1.0): "tanh", (0.0, 1.0): "unit_tanh"}  # the last layer that keeps to a range
 
 
-def space_for(image: ImageFormat, name: str | None = None) -> SearchSpace:
+def space_for(image: ImageFormat, budgets: Sequence[Budget], name: str | None = None) -> SearchSpace:
     """The space that a teacher's student is searched in, with the teacher's format.
 
     Args:
         image: of the teacher; costs will count at its usual size.
-        name: of a shipped space, or the path of a file; by default as the teacher's scale has it.
+        budgets: what it should be able to meet.
+        name: of a shipped space, or the path of a file; by default as the teacher's scale and the budgets
+            have it.
 
     Raises:
         UsageError: there is no space for that scale, or the space cannot have the teacher's format.
@@ -28,17 +36,30 @@ def space_for(image: ImageFormat, name: str | None = None) -> SearchSpace:
         raise UsageError(
             "no space comes along for a teacher of this scale",
             got=f"x{image.scale}",
-            allowed=", ".join(f"x{scale}: {space}" for scale, space in SPACES.items()),
+            allowed=", ".join(f"x{scale}: {spaces[0]}" for scale, spaces in SPACES.items()),
             fix="write one of your own: --space FILE.yaml",
         )
-    space = load_space(name or SPACES[image.scale])
-    if space.image.scale != image.scale:
-        raise UsageError(
-            f"the space {space.name} does not enlarge as the teacher does",
-            got=f"x{space.image.scale}",
-            allowed=f"x{image.scale}",
-        )
-    return fitted(space, image)
+    names = SPACES[image.scale] if name is None else (name,)
+    for known in names:
+        space = load_space(known)
+        if space.image.scale != image.scale:
+            raise UsageError(
+                f"the space {space.name} does not enlarge as the teacher does",
+                got=f"x{space.image.scale}",
+                allowed=f"x{image.scale}",
+            )
+        space = fitted(space, image)
+        if known != names[-1] and all(_holds(space, budget) for budget in budgets):
+            break
+    return space
+
+
+def _holds(space: SearchSpace, budget: Budget) -> bool:
+    """Whether a budget in amounts lies within what a space costs."""
+    if budget.amount is None or budget.metric not in METRICS:
+        return True
+    least, _ = cost_table(space, budget.metric).range()
+    return least <= budget.amount
 
 
 def fitted(space: SearchSpace, image: ImageFormat) -> SearchSpace:

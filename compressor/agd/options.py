@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compressor.errors import UsageError
-from compressor.options import _among, _at_least, _positive, _setting
+from compressor.options import LOSSES, _among, _at_least, _positive, _setting
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,14 @@ class SearchOptions:
         "search as published: mixture, whole, uniform, learning rate 3e-4, temperature 1, widest and "
         "narrowest in every step; the budget's control stays ours",
     )
-    perceptual: Path | None = _setting(None, "VGG19 weights (.safetensors) for an additional feature loss")
+    perceptual: Path | None = _setting(
+        None, "VGG16 or VGG19 weights for feature losses; vgg16 or vgg19 downloads torchvision's"
+    )
+    loss: str | None = _setting(
+        None,
+        "pixel; or, with perceptual: relative, style (as AGD translates), feature (as AGD upscales); "
+        "relative or pixel if not given",
+    )
     truth: bool = _setting(
         False, "super resolution: --images holds true, large pictures, and inputs are made from them"
     )
@@ -67,6 +74,12 @@ class SearchOptions:
             _positive("search", self, "architecture_learning_rate")
         _among("search.operators", self.operators, ("sampled", "mixture"))
         _among("search.widths", self.widths, ("groups", "whole"))
+        _among("search.loss", self.loss or "pixel", LOSSES)
+        if self.loss not in (None, "pixel") and self.perceptual is None:
+            raise UsageError(
+                f"search.loss {self.loss} compares features, and there are no weights for them",
+                fix="give search.perceptual: a file of VGG16 or VGG19, or vgg16 to download torchvision's",
+            )
         _among("search.start", self.start, ("budget", "uniform"))
         _among("search.device", self.device, ("auto", "cpu", "cuda"))
         _among("search.precision", self.precision, ("fp32", "bf16"))

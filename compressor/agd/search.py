@@ -106,7 +106,8 @@ def search(
 
     run = _Run(space, teacher, images, limits, options, seed, device)
     identity = {
-        "space": space.name,
+        "space": space.definition,
+        "size": space.image.size,
         "teacher": teacher.identity,
         "budgets": [f"{limit.metric}={limit.target}" for limit in limits],
         "seed": seed,
@@ -177,7 +178,7 @@ class _Run:
             TaughtPictures(paths, teacher, space.image, seed=number, **told)
             for paths, number in zip((*halves, held_out), seeds, strict=True)
         )
-        self.distance = Distance(space.image, options.perceptual).to(device)
+        self.distance = Distance(space.image, options.perceptual, options.loss).to(device)
         self.optimiser = torch.optim.Adam(
             self.supernet.parameters(), lr=options.learning_rate, betas=(0.5, 0.999)
         )

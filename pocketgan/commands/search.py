@@ -42,8 +42,8 @@ from pocketgan.texts import amount, table
 @click.option(
     "--space",
     metavar="NAME",
-    help="What is searched: st, sr, sr_tail, or a YAML file of your own. By default st for a teacher of scale "
-    "1, sr_tail for one of scale 4.",
+    help="What is searched: st, st_small, sr, sr_tail, or a YAML file of your own. By default sr_tail for a "
+    "teacher of scale 4, st for one of scale 1, and st_small where st cannot be as cheap as the budget.",
 )
 @options.new_output
 @from_settings(SearchOptions)
@@ -91,7 +91,7 @@ def search_command(
         device=settings.device,
     )
     found = search(
-        space_for(guide.image, space),
+        space_for(guide.image, budgets, space),
         guide,
         pictures,
         budgets,
