@@ -129,7 +129,7 @@ def test_a_search_killed_at_any_moment_ends_in_the_same_network(
     log = tmp_path / "log.jsonl"
     whole = _search(of, tmp_path, "macs=90k", options, log=log)
     monkeypatch.setattr("compressor.training.loop._SAVE_EVERY", 0.0)
-    step = searching._Run.step
+    step = searching.Search.step
 
     class Killed(BaseException):
         pass
@@ -141,10 +141,10 @@ def test_a_search_killed_at_any_moment_ends_in_the_same_network(
                 raise Killed
             return step(run, number)
 
-        monkeypatch.setattr(searching._Run, "step", stop)
+        monkeypatch.setattr(searching.Search, "step", stop)
         with pytest.raises(Killed):
             _search(of, tmp_path, "macs=90k", options, output=tmp_path / "again", resume=True)
-    monkeypatch.setattr(searching._Run, "step", step)
+    monkeypatch.setattr(searching.Search, "step", step)
     again = _search(of, tmp_path, "macs=90k", options, output=tmp_path / "again", resume=True)
     assert again.document == whole.document and again.generator.sha256 == whole.generator.sha256
     assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5]
@@ -181,7 +181,7 @@ def test_the_best_candidate_is_kept_and_measures_as_the_network_on_disk(tmp_path
     result = _search(of, tmp_path, "macs=120k")
     document = result.document
     assert document["validation_loss"] == min(c["loss"] for c in document["candidates"] if c["within"])
-    run = searching._Run(
+    run = searching.Search(
         of, _teacher(of), sorted((tmp_path / "pictures").iterdir()), [], QUICK, 0, torch.device("cpu")
     )
     inputs, wanted = run.held_out.pair(0)

@@ -30,6 +30,7 @@ import torch
 
 LEAST, MOST = -2.0, 30.0  # of the multiplier
 _FARTHEST = 0.5  # of h in one step: beyond, a step answers no harder
+_WINDUP = 0.05  # of h that the integral sees in one step
 _MEMORY = 0.95  # of the running norms
 
 
@@ -51,7 +52,8 @@ class Controller:
     def update(self, ratio: float) -> float:
         """Take note of expected cost over aim; the multiplier of this step."""
         excess = max(-_FARTHEST, min(_FARTHEST, math.log(max(ratio, 1e-12))))
-        self.integral = max(LEAST, min(MOST, self.integral + self.gain * excess))
+        lasting = max(-_WINDUP, min(_WINDUP, excess))
+        self.integral = max(LEAST, min(MOST, self.integral + self.gain * lasting))
         self.strength = max(LEAST, min(MOST, self.integral + self.damping * excess))
         return self.strength
 

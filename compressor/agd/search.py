@@ -104,7 +104,7 @@ def search(
         return [_read(folder) for folder in folders]
     ranks.on_leader(lambda: claim_folder(output, resume=resume))
 
-    run = _Run(space, teacher, images, limits, options, seed, device)
+    run = Search(space, teacher, images, limits, options, seed, device)
     identity = {
         "space": space.definition,
         "size": space.image.size,
@@ -148,7 +148,7 @@ def _read(folder: Path) -> SearchResult:
     return SearchResult(load(folder), folder, read_json(folder / RECORD))
 
 
-class _Run:
+class Search:
     """One search: supernet, members, pictures and optimiser. A step depends on its number alone."""
 
     def __init__(
