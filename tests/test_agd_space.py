@@ -36,6 +36,10 @@ def picture(space: SearchSpace, side: int = SIDE, seed: int = 0) -> torch.Tensor
     return torch.rand(2, space.image.channels[0], side, side, generator=draw) * 2 - 1
 
 
+def networks(space: SearchSpace) -> int:
+    return math.prod(len(p.operators) * len(p.widths) for p in space.positions)
+
+
 def st_choice(space: SearchSpace, cells: list[str], widths: list[int]) -> Choice:
     names = ["stem7", "down3", "down3", *cells, "up3", "up3", "picture7"]
     return space.choice(names, widths)
@@ -63,10 +67,10 @@ def test_a_width_that_loses_over_a_tenth_is_eight_more() -> None:
     assert width_table(17, [Fraction(1)]) == (16,)
 
 
-@pytest.mark.parametrize(("name", "networks"), [("st", 4**9 * 5**14), ("sr", 4**25 * 5**20)])
-def test_published_spaces_hold_as_many_networks(name: str, networks: int) -> None:
+@pytest.mark.parametrize(("name", "count_"), [("st", 4**9 * 5**14), ("sr", 4**25 * 5**20)])
+def test_published_spaces_hold_as_many_networks(name: str, count_: int) -> None:
     space = load_space(name)
-    assert math.prod(len(p.operators) * len(p.widths) for p in space.positions) == networks
+    assert networks(space) == count_
 
 
 def test_fixture_of_a_derived_translation_network() -> None:
@@ -109,10 +113,12 @@ def test_feasible_range_of_super_resolution_is_a_literature_count() -> None:
     assert fixed + cells == 92_887_056_384
 
 
-def test_a_searched_tail_makes_students_under_ten_giga() -> None:
-    space = load_space("sr_tail")
-    assert cost_table(space, "macs").range()[0] < 1e9
-    assert {"shuffle4", "nearest_hr"} < set(space.positions[-1].operators)
+def test_our_spaces_go_below_what_the_published_ones_can() -> None:
+    tail, small = load_space("sr_tail"), load_space("st_small")
+    assert cost_table(tail, "macs").range()[0] < 1e9 < cost_table(load_space("sr"), "macs").range()[0]
+    assert {"shuffle4", "nearest_hr"} < set(tail.positions[-1].operators)
+    low, high = cost_table(small, "macs").range()
+    assert low < 0.2e9 and high > 6e9
 
 
 # -- what the networks compute, against functions written down again ---------------------------------
@@ -234,6 +240,9 @@ def test_any_space_derives_what_the_supernet_computes(definition: dict[str, Any]
         assert table.cost(choice) == getattr(cost, metric)
         low, high = table.range()
         assert low <= table.cost(choice) <= high
+        if networks(space) <= 500:
+            costs = [table.cost(each) for each in everything(space)]
+            assert (low, high) == (min(costs), max(costs))
 
 
 def test_narrow_networks_use_the_first_filters_and_inputs() -> None:
@@ -292,9 +301,12 @@ def test_a_pick_is_a_weighted_sum_times_the_width_weight() -> None:
 @settings(max_examples=15, deadline=None)
 @given(definitions(), st.integers(0, 2**32 - 1))
 def test_gradients_reach_every_weight_of_a_mixture(definition: dict[str, Any], seed: int) -> None:
-    """Smooth operators, so that no unit is dead: the gradient is that of a small step."""
-    text = json.dumps(definition).replace('"leaky_relu"', '"tanh"').replace('{"tanh": 0.1}', '"tanh"')
-    space = read_space(json.loads(text.replace('"relu"', '"tanh"')))
+    """Smooth operators without norms: the gradient is the difference that a small step makes."""
+    known = yaml.safe_load((FOLDER / "operators.yaml").read_text())
+    text = json.dumps({**definition, "norm": "none", "operators": {**known, **definition["operators"]}})
+    for kink in ('{"leaky_relu": 0.1}', '"leaky_relu"', '"relu"'):
+        text = text.replace(kink, '"tanh"')
+    space = read_space(json.loads(text))
     net, x = Supernet(space, 0).double(), picture(space).double()
     choice = Choice.random(space, np.random.default_rng(seed))
     weights = torch.rand(len(space.positions), 4, dtype=torch.float64) + 0.5
@@ -338,6 +350,10 @@ SMALL: dict[str, Any] = {
 LAYERS = SMALL["layers"]
 
 
+def changed(**changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(SMALL), **changes}
+
+
 def tied() -> dict[str, Any]:
     """The same, in which the sum of start and end needs equal widths."""
     definition = copy.deepcopy(SMALL)
@@ -355,7 +371,16 @@ def everything(space: SearchSpace) -> list[Choice]:
     return [Choice(o, w) for o in operators for w in widths]
 
 
-@pytest.mark.parametrize("definition", [SMALL, tied()], ids=["free", "tied"])
+def bridged() -> dict[str, Any]:
+    """The cheapest has the larger width, since the smaller one needs a bridge at its second place."""
+    start, cell, end, picture_ = copy.deepcopy(LAYERS)
+    start |= {"operators": ["picture"], "widths": [7, 8]}
+    cell |= {"operators": ["skip"], "widths": [8]}
+    end = {"name": "end", "operators": ["identity"], "width_as": "start"}
+    return changed(layers=[start, cell, end, picture_])
+
+
+@pytest.mark.parametrize("definition", [SMALL, tied(), bridged()], ids=["free", "tied", "bridged"])
 def test_range_and_expectation_are_those_of_all_networks(definition: dict[str, Any]) -> None:
     space = read_space(definition)
     table, choices = cost_table(space, "macs"), everything(space)
@@ -385,7 +410,7 @@ def test_range_and_expectation_are_those_of_all_networks(definition: dict[str, A
 def test_expected_cost_of_a_certain_network_is_its_cost(name: str) -> None:
     space = load_space(name)
     choice = Choice.random(space, np.random.default_rng(5))
-    operators = F.one_hot(torch.tensor(choice.operators), 6)
+    operators = F.one_hot(torch.tensor(choice.operators), 7)
     widths = F.one_hot(torch.tensor(choice.widths), 6)
     for metric in METRICS:
         table = cost_table(space, metric)
@@ -422,10 +447,6 @@ def test_identity_of_equal_widths_is_nothing() -> None:
 
 
 # -- definitions ----------------------------------------------------------------------------------
-
-
-def changed(**changes: Any) -> dict[str, Any]:
-    return {**copy.deepcopy(SMALL), **changes}
 
 
 def place(**changes: Any) -> dict[str, Any]:
@@ -525,6 +546,15 @@ def test_a_user_adds_operators_and_widths_in_a_file(tmp_path: Path) -> None:
     net, x = Supernet(space, 0), picture(space, 16)
     with torch.no_grad():
         assert torch.allclose(derive(net, choice).module(x), net(x, net.picks_of(choice)), atol=1e-5)
+
+
+def test_the_example_of_the_documentation() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "search-spaces.md").read_text()
+    space = read_space(yaml.safe_load(text.split("```yaml")[1].split("```")[0]))
+    net, choice = Supernet(space, 0), Choice.random(space, np.random.default_rng(0))
+    with torch.no_grad():
+        y = net(picture(space, 16), net.picks_of(choice))
+    assert y.shape == (2, 3, 16, 16) and count(derive(net, choice).module, (1, 3, 16, 16)).uncounted == ()
 
 
 def test_sums_that_begin_together_are_nested() -> None:

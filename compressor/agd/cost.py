@@ -30,7 +30,7 @@ Time = Callable[[nn.Module, tuple[int, int, int, int]], float]
 """Nanoseconds of a module at an input shape (1, C, H, W), measured on the device that counts."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CostTable:
     """One cost of every network of a space.
 
