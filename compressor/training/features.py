@@ -25,9 +25,9 @@ PUBLISHED = {
 _BLOCKS = {"VGG16": (2, 2, 3, 3, 3), "VGG19": (2, 2, 4, 4, 4)}  # convolutions before each pooling
 _MEAN_BGR = (103.939, 116.779, 123.68)  # ImageNet, Keras' and Caffe's VGG preprocessing
 _MEAN_RGB, _STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, torchvision's
-# Keras' pictures are so many times as large as torchvision's normalised ones, and so are, but for biases,
-# its features; divided by it they suit the published weights of losses.
-_KERAS_GAIN = 255 * 0.225
+# Keras' pictures are so many times as large as torchvision's, normalised or plain, and so are, but for
+# biases, its features; divided by it they suit the published weights of losses.
+_KERAS_GAIN = {True: 255 * 0.225, False: 255.0}
 
 
 class Features(nn.Module):
@@ -35,13 +35,14 @@ class Features(nn.Module):
 
     Weights are torchvision's (features.0.weight, ...; VGG16 or VGG19) or Keras' (block1_conv1.weight, ...);
     a file may hold the first layers only. Keras' see BGR in 0..255 less ImageNet's mean, and their features
-    are divided by 57.4 (255 * 0.225) to have the size of torchvision's.
+    are divided by 57.4 (255 * 0.225), or without `normalise` by 255, to have the size of torchvision's.
 
     Args:
         path: .safetensors, or what torch.save wrote.
         taps: layers as "relu2_2" (the second convolution of block 2, after ReLU) or "conv5_4" (before it).
             One that the file does not hold is replaced by the deepest before it that it holds.
-        normalise: subtract ImageNet's mean and divide by its deviation before torchvision's weights.
+        normalise: subtract ImageNet's mean and divide by its deviation before torchvision's weights; Keras'
+            always see the mean subtracted.
 
     Attributes:
         taps: the layers read in fact, in the order asked for.
@@ -58,7 +59,8 @@ class Features(nn.Module):
         self.keras, self.normalise = "block1_conv1.weight" in state, normalise
         keys = _keras(state) if self.keras else _torchvision(state)
         shape = state[f"{next(iter(keys.values()))}.weight"].shape if keys else None
-        if shape != (64, 3, 3, 3):
+        normed = any(key.endswith("running_mean") for key in state)
+        if shape != (64, 3, 3, 3) or normed:
             raise PocketganError(
                 f"{path} does not hold the layers of VGG16 or VGG19",
                 got=", ".join(list(state)[:3]),
@@ -84,7 +86,8 @@ class Features(nn.Module):
             found[f"conv{name}"] = value
             value = F.relu(value)
             found[f"relu{name}"] = value
-        return [found[tap] / _KERAS_GAIN if self.keras else found[tap] for tap in self.taps]
+        gain = _KERAS_GAIN[self.normalise] if self.keras else 1.0
+        return [found[tap] / gain for tap in self.taps]
 
     def _entry(self, pictures: torch.Tensor) -> torch.Tensor:
         if self.keras:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import nn
 
 from compressor.errors import PocketganError
+from compressor.files import sha256
 from compressor.generators import Generator
 from compressor.generators.spec import ImageFormat
 
@@ -58,8 +61,11 @@ class NetworkTeacher:
         self.device = torch.device(device)
         self.image, self.notes = generator.spec.image, generator.notes
         self.module: nn.Module = copy.deepcopy(generator.module).to(self.device).eval().requires_grad_(False)
-        told = json.dumps(generator.spec.as_json(), sort_keys=True)
-        self.identity = digest("network", generator.sha256, told, self.device.type)
+        told = generator.spec.as_json()
+        told["image"].pop("size")  # the outputs do not depend on what size is usual
+        code = _code(self.module) if generator.spec.family == "custom" else ""
+        described = json.dumps(told, sort_keys=True)
+        self.identity = digest("network", generator.sha256, described, code, self.device.type)
 
     @torch.no_grad()
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -75,6 +81,17 @@ class NetworkTeacher:
         return torch.cat(made)
 
 
+def _code(module: nn.Module) -> str:
+    """Hash of the source files that a user's network is written in, so that a change of them is noticed."""
+    places = {type(part).__module__ for part in module.modules()}
+    sources = []
+    for place in sorted(places):
+        file = getattr(sys.modules.get(place), "__file__", None)
+        if file and not place.startswith("torch.") and Path(file).is_file():
+            sources.append(f"{place} {sha256(Path(file))}")
+    return digest(*sources)
+
+
 def digest(*parts: str) -> str:
     """Hex SHA-256 of some texts, told apart from each other."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -83,5 +100,5 @@ def digest(*parts: str) -> str:
 def identity_of(content: str, image: ImageFormat, *parts: str) -> str:
     """A teacher's identity from the hash of its file, its format, and what else its outputs depend on."""
     told = asdict(image)
-    told.pop("size")  # the outputs do not depend on what size is usual
+    told.pop("size")
     return digest(content, json.dumps(told, sort_keys=True), *parts)

@@ -107,6 +107,13 @@ class TaughtPictures:
             )
         usual = self.image.size
         self.whole = teacher.fixed or (max(usual[0], crop_size[0]), max(usual[1], crop_size[1]))
+        if not upscales and any(side % teacher.image.multiple for side in self.whole):
+            raise PocketganError(
+                "the teacher does not take pictures of the student's usual size",
+                got=self.whole,
+                allowed=f"multiples of {teacher.image.multiple}",
+                fix="--size HxW",
+            )
         folder = isinstance(teacher, FolderTeacher)
         self.versions = 1 if folder or upscales else versions or _VERSIONS
         self.flip = flip
