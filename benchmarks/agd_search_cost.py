@@ -1,6 +1,6 @@
 """What an AGD search costs: a step with sampled operators, and one with all of them mixed, as published.
 
-    python -m benchmarks.agd_search_cost --data ../shared/data --output benchmarks/results/agd_search_cost.json
+    python -m benchmarks.agd_search_cost --data ../shared/data --output agd_search_cost.json
 
 A step is an architecture step and a step of the weights. The ways take their steps in turns within one
 process, so what disturbs the machine disturbs all alike. "both ends" is the published step as a whole: all
@@ -89,10 +89,10 @@ def way(
     """A search's steps after pretraining; the teacher is a fresh, narrow network of the space."""
     from compressor.agd.limits import limits_of
     from compressor.agd.options import SearchOptions
-    from compressor.agd.search import Search
     from compressor.agd.space import Choice, load_space
     from compressor.agd.supernet import Supernet, derive
     from compressor.agd.teachers import NetworkTeacher
+    from compressor.agd.training import Search
     from compressor.budget import Budget
     from compressor.data.images import list_images
 

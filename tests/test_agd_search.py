@@ -13,7 +13,7 @@ import torch
 from tiny_space import TIED, TRANSLATION, space, write_pictures
 from torch import nn
 
-from compressor.agd import search as searching
+from compressor.agd import training
 from compressor.agd.architecture import Architecture, Sampler
 from compressor.agd.cost import cost_table
 from compressor.agd.landing import WINDOW, land
@@ -129,7 +129,7 @@ def test_a_search_killed_at_any_moment_ends_in_the_same_network(
     log = tmp_path / "log.jsonl"
     whole = _search(of, tmp_path, "macs=90k", options, log=log)
     monkeypatch.setattr("compressor.training.loop._SAVE_EVERY", 0.0)
-    step = searching.Search.step
+    step = training.Search.step
 
     class Killed(BaseException):
         pass
@@ -141,10 +141,10 @@ def test_a_search_killed_at_any_moment_ends_in_the_same_network(
                 raise Killed
             return step(run, number)
 
-        monkeypatch.setattr(searching.Search, "step", stop)
+        monkeypatch.setattr(training.Search, "step", stop)
         with pytest.raises(Killed):
             _search(of, tmp_path, "macs=90k", options, output=tmp_path / "again", resume=True)
-    monkeypatch.setattr(searching.Search, "step", step)
+    monkeypatch.setattr(training.Search, "step", step)
     again = _search(of, tmp_path, "macs=90k", options, output=tmp_path / "again", resume=True)
     assert again.document == whole.document and again.generator.sha256 == whole.generator.sha256
     assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5]
@@ -181,7 +181,7 @@ def test_the_best_candidate_is_kept_and_measures_as_the_network_on_disk(tmp_path
     result = _search(of, tmp_path, "macs=120k")
     document = result.document
     assert document["validation_loss"] == min(c["loss"] for c in document["candidates"] if c["within"])
-    run = searching.Search(
+    run = training.Search(
         of, _teacher(of), sorted((tmp_path / "pictures").iterdir()), [], QUICK, 0, torch.device("cpu")
     )
     inputs, wanted = run.held_out.pair(0)
@@ -235,3 +235,30 @@ def test_a_width_learns_what_its_own_channels_are_worth() -> None:
         [0.0, 2.0 * 3.0, 0.5 * 4.0 - 0.25 * 5.0]
     )  # of the 2nd and 3rd group: both raise the loss
     assert architecture.ratio.grad[0, 0] < 0 < architecture.ratio.grad[0, 1:].sum() and worth[1] > 0
+
+
+def _command(*arguments: str) -> tuple[int, Any]:
+    from click.testing import CliRunner
+
+    from pocketgan.cli import main
+
+    done = CliRunner().invoke(main, ["search", "--json", *arguments])
+    return done.exit_code, json.loads(done.stdout)
+
+
+def test_the_command_needs_a_teacher_pictures_and_a_budget(tmp_path: Path) -> None:
+    """The published space's least cost at 16x16 is 5 M; below it the small space is taken."""
+    from compressor.generators import load, save
+    from compressor.generators.spec import ImageFormat
+
+    spec = GeneratorSpec("resnet", {"width": 4, "blocks": 1}, ImageFormat(size=(16, 16), multiple=4))
+    save(spec, spec.build(), tmp_path / "teacher", {})
+    write_pictures(tmp_path / "pictures", 3, 16)
+    given = ["--teacher", str(tmp_path / "teacher"), "--images", str(tmp_path / "pictures")]
+    given += ["--pretrain", "1", "--steps", "1", "--batch", "1", "--finalists", "0", "--validation", "1"]
+    for budget, space_name, size in (("macs=4M", "st_small", 4_000_000), ("macs=8M", "st", 8_000_000)):
+        output = tmp_path / space_name
+        code, document = _command(*given, "--budget", budget, "--output-dir", str(output))
+        assert code == 0 and document["space"] == space_name
+        assert WINDOW * size < count(load(output).module, (1, 3, 16, 16)).macs <= size
+    assert _command(*given[2:], "--budget", "macs=4M", "--output-dir", str(tmp_path / "x"))[0] == 2

@@ -132,12 +132,12 @@ class Member:
             found["loss"] = measure(choice_of(found))
         del self.candidates[:-_KEPT]
 
-    def decide(self, measure: Callable[[Choice], float], seed: Sequence[int]) -> dict[str, Any]:
+    def decide(self, measure: Callable[[Choice], float], step: int, seed: Sequence[int]) -> dict[str, Any]:
         """The best of all candidates and of the finalists, all measured with the weights of the end."""
-        self.propose(-1)
+        self.propose(step)
         draw = np.random.default_rng(list(seed))
         for _ in range(self.options.finalists):
-            self.propose(-1, draw)
+            self.propose(step, draw)
         for candidate in self.candidates:
             candidate["loss"] = measure(choice_of(candidate))
         nearest = max(candidate["cost"] for candidate in self.candidates)

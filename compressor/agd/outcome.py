@@ -19,7 +19,12 @@ FORMAT, FAMILY_FORMAT = "pocketgan.search/1", "pocketgan.pareto/1"
 
 
 def describe(
-    space: SearchSpace, member: Member, best: Mapping[str, Any], generator: Generator, **told: Any
+    space: SearchSpace,
+    member: Member,
+    best: Mapping[str, Any],
+    generator: Generator,
+    trajectory: Sequence[Mapping[str, float]],
+    **told: Any,
 ) -> dict[str, Any]:
     """search.json: what was asked and reached, the choice at every position, candidates.
 
@@ -28,7 +33,8 @@ def describe(
         member: after `decide`.
         best: the candidate taken.
         generator: derived from it.
-        told: teacher, seed, options, trajectory.
+        trajectory: of the whole search; figures of other members are left out.
+        told: teacher, seed, options.
     """
     limit, choice = member.limit, choice_of(dict(best))
     cost = count(generator.module, space.image.input_shape)
@@ -64,10 +70,17 @@ def describe(
         "validation_loss": best["loss"],
         "candidates": [dict(candidate) for candidate in member.candidates],
         **told,
+        "trajectory": [_own(point, f"_{limit.name}") for point in trajectory],
     }
     if not best["within"]:
         document["why"] = why_outside(limit, best["cost"])
     return document
+
+
+def _own(point: Mapping[str, float], tail: str) -> dict[str, float]:
+    """A point of the trajectory as if there were no other members."""
+    named = {key.removesuffix(tail): value for key, value in point.items() if key.endswith(tail)}
+    return {key: value for key, value in point.items() if "_" not in key} | named
 
 
 def _chances(names: Any, row: Sequence[float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from compressor.agd.options import SearchOptions
+from compressor.errors import UsageError
 from pocketgan import options
 from pocketgan.options import Answer, command, from_settings, generator_options
 from pocketgan.texts import amount, table
@@ -16,7 +17,6 @@ from pocketgan.texts import amount, table
 @command("search")
 @click.option(
     "--teacher",
-    required=True,
     metavar="TEACHER",
     help="Whose pictures are learnt: a checkpoint, a model folder, MODULE:CALLABLE, a .onnx or .tflite file.",
 )
@@ -25,7 +25,7 @@ from pocketgan.texts import amount, table
     "--teacher-outputs",
     type=options.FOLDER,
     metavar="DIR",
-    help="What the teacher made of --images, by the same names; then --teacher only names it.",
+    help="Instead of --teacher: what it made of --images, by the same names.",
 )
 @click.option(
     "--budget",
@@ -51,7 +51,7 @@ from pocketgan.texts import amount, table
 @options.resume
 @generator_options
 def search_command(
-    teacher: str,
+    teacher: str | None,
     images: Path,
     teacher_outputs: Path | None,
     budget: str,
@@ -75,20 +75,28 @@ def search_command(
     from compressor.agd.teachers import open_teacher
     from compressor.budget import Budget
     from compressor.data.images import list_images
+    from compressor.training.loop import choose_device
 
+    if (teacher is None) == (teacher_outputs is None):
+        raise UsageError(
+            "a search needs a teacher",
+            got="--teacher and --teacher-outputs" if teacher else "neither --teacher nor --teacher-outputs",
+            allowed="one of them",
+        )
     pictures = list_images(images)
     budgets = list(Budget.parse_family(budget))
     if pareto:
         budgets = spread(budgets, pareto)
-    given = source(Path(teacher))
+    named = teacher or str(images)
+    given = source(Path(named))
     guide = open_teacher(
-        teacher,
+        named,
         outputs=teacher_outputs,
         images=pictures if teacher_outputs else None,
         stated=given.stated,
         factory=given.factory,
         arguments=given.arguments,
-        device=settings.device,
+        device=choose_device(settings.device),
     )
     found = search(
         space_for(guide.image, budgets, space),
@@ -124,7 +132,8 @@ def _why(documents: list[dict[str, Any]]) -> list[str]:
     return [f"{document['folder']}: {document['why']}" for document in documents if "why" in document]
 
 
-def _next(documents: list[dict[str, Any]], teacher: str) -> str:
+def _next(documents: list[dict[str, Any]], teacher: str | None) -> str:
     folder = documents[0]["folder"] if len(documents) == 1 else "FOLDER"
     told = "" if len(documents) == 1 else ", for each"
-    return f"next{told}: pocketgan distill {folder} --teacher {teacher} --images DIR --output-dir OUT"
+    guide = f"--teacher {teacher}" if teacher else "--teacher-outputs DIR"
+    return f"next{told}: pocketgan distill {folder} {guide} --images DIR --output-dir OUT"
