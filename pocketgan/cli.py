@@ -26,6 +26,7 @@ COMMANDS = {
     "run": "The whole job as a recipe says: prune, distill, export, measure, report.",
     "inspect": "What a checkpoint holds, and what its generator costs.",
     "prune": "Make a generator fit a budget with CoroNet.",
+    "search": "Find a generator for a budget with AGD, guided by a teacher's pictures.",
     "distill": "Train a pruned generator against the original.",
     "eval": "Compare a generator's pictures with the original's, or with references.",
     "export": "Write ONNX and TFLite files and check each against PyTorch.",
@@ -36,7 +37,7 @@ COMMANDS = {
 }
 
 
-TOGETHER = ("prune", "distill")  # what several processes can do, started by torchrun
+TOGETHER = ("prune", "search", "distill")  # what several processes can do, started by torchrun
 
 
 class Commands(click.Group):

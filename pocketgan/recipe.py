@@ -52,12 +52,17 @@ class GeneratorSource:
     multiple: int | None = None
     channels: tuple[int, int] | None = None
 
+    @property
+    def stated(self) -> dict[str, Any]:
+        """Those fields of `ImageFormat` that were given."""
+        names = ("input_range", "output_range", "size", "scale", "multiple", "channels")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     def image(self) -> ImageFormat | None:
         """What was said about pictures, over what file and family say; None if nothing was."""
         from compressor.generators import load
 
-        names = ("input_range", "output_range", "size", "scale", "multiple", "channels")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        given = self.stated
         if not given:
             return None
         stated = load(self.checkpoint, factory=self.factory, arguments=self.arguments).spec.image

@@ -1,0 +1,173 @@
+"""One budget's part in a search: its architecture, controller and candidates; the weights belong to all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from compressor.agd.architecture import Architecture, Expected, Sampler
+from compressor.agd.controller import Controller
+from compressor.agd.landing import WINDOW, Chain, Landing, land
+from compressor.agd.options import SearchOptions
+from compressor.agd.space import Choice, SearchSpace
+from compressor.training import ranks
+
+AIM = 0.99  # of the target: where the expected cost is held, the middle of the window to land in
+_KEPT = 16  # candidates at most; older ones were found with less trained weights
+_TRAVEL = 6.0  # how far a logit can go in a whole search, by Adam's steps of about the learning rate
+_RATE = 3e-4  # the published learning rate, and the least
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A budget in numbers.
+
+    Attributes:
+        name: of the network that will meet it: "macs-1G".
+        asked: what the user wrote.
+        metric: of `Budget`.
+        target: the most it may cost.
+    """
+
+    name: str
+    asked: str
+    metric: str
+    target: int
+
+
+class Member:
+    """Searches for the network of one budget; has state_dict and load_state_dict, as `Loop` wants.
+
+    Args:
+        limit: the budget.
+        space: what is searched.
+        chain: exact costs.
+        expected: expected costs.
+        options: how.
+    """
+
+    def __init__(
+        self, limit: Limit, space: SearchSpace, chain: Chain, expected: Expected, options: SearchOptions
+    ):
+        self.limit, self.chain, self.expected, self.options = limit, chain, expected, options
+        self.architecture = Architecture(
+            [len(position.operators) for position in space.positions],
+            [position.widths for position in space.positions],
+            [position.tied for position in space.positions],
+        )
+        if options.start == "budget":
+            self.architecture.start_at(expected, AIM * limit.target)
+        rate = options.architecture_learning_rate or max(_RATE, _TRAVEL / options.steps)
+        self.optimiser = torch.optim.Adam(self.architecture.parameters(), lr=rate, betas=(0.5, 0.999))
+        self.controller = Controller()
+        self.sampler = Sampler(options.operators, options.widths)
+        self.candidates: list[dict[str, Any]] = []
+
+    def learn(
+        self, loss: Callable[[list[Any]], float], draw: np.random.Generator, temperature: float
+    ) -> float:
+        """One architecture step.
+
+        Args:
+            loss: the loss of a network, given as picks; has added its gradients to the architecture's.
+            draw: of the network.
+            temperature: of the Gumbel-softmax.
+
+        Returns:
+            The loss.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        value = loss(self.sampler.picks(self.architecture, draw, temperature, learn=True))
+        parameters = list(self.architecture.parameters())
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        ranks.average(self.optimiser)
+        ratio = self.expected(*self.architecture.probabilities()) / (AIM * self.limit.target)
+        self.controller.update(float(ratio.detach()))
+        costs = torch.autograd.grad(ratio.log(), parameters, allow_unused=True)
+        slopes = [
+            torch.zeros_like(p) if cost is None else cost for p, cost in zip(parameters, costs, strict=True)
+        ]
+        losses = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for parameter, gradient in zip(parameters, self.controller.join(losses, slopes), strict=True):
+            parameter.grad = gradient
+        self.optimiser.step()
+        return value
+
+    def ratio(self) -> float:
+        """Expected cost over target."""
+        with torch.no_grad():
+            return float(self.expected(*self.architecture.probabilities())) / self.limit.target
+
+    def land(self, draw: np.random.Generator | None = None) -> Landing:
+        """The most probable network that the budget allows; with `draw`, one drawn among them."""
+        return land(self.chain, *self.architecture.log_probabilities(draw), self.limit.target)
+
+    def propose(self, step: int, draw: np.random.Generator | None = None) -> dict[str, Any] | None:
+        """Land, and make a candidate of the result unless it is one; it, or None."""
+        landing = self.land(draw)
+        operators, widths = list(landing.operators), list(landing.widths)
+        for earlier in self.candidates:
+            if (earlier["operators"], earlier["widths"]) == (operators, widths):
+                return None
+        found = {
+            "step": step,
+            "operators": operators,
+            "widths": widths,
+            "cost": landing.cost,
+            "within": landing.within,
+        }
+        self.candidates.append(found)
+        return found
+
+    def validate(self, measure: Callable[[Choice], float], step: int) -> None:
+        """A landing now becomes a candidate, with its loss; of many the oldest goes."""
+        found = self.propose(step)
+        if found is not None:
+            found["loss"] = measure(choice_of(found))
+        del self.candidates[:-_KEPT]
+
+    def decide(self, measure: Callable[[Choice], float], step: int, seed: Sequence[int]) -> dict[str, Any]:
+        """The best of all candidates and of the finalists, all measured with the weights of the end."""
+        self.propose(step)
+        draw = np.random.default_rng(list(seed))
+        for _ in range(self.options.finalists):
+            self.propose(step, draw)
+        for candidate in self.candidates:
+            candidate["loss"] = measure(choice_of(candidate))
+        nearest = max(candidate["cost"] for candidate in self.candidates)
+        within = [candidate for candidate in self.candidates if candidate["within"]]
+        allowed = within or [candidate for candidate in self.candidates if candidate["cost"] == nearest]
+        return min(allowed, key=lambda candidate: float(candidate["loss"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "architecture": self.architecture.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "controller": self.controller.state_dict(),
+            "candidates": self.candidates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.architecture.load_state_dict(state["architecture"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.controller.load_state_dict(state["controller"])
+        self.candidates = [dict(candidate) for candidate in state["candidates"]]
+
+
+def choice_of(candidate: dict[str, Any]) -> Choice:
+    """A candidate as the supernet takes it."""
+    return Choice(tuple(candidate["operators"]), tuple(candidate["widths"]))
+
+
+def why_outside(limit: Limit, nearest: float) -> str:
+    """Why a budget is left unused by more than 2 %."""
+    return (
+        f"no network of this space costs between {WINDOW:.0%} of {limit.target:,} {limit.metric} and all of "
+        f"it; the nearest under it is {nearest:,}"
+    )

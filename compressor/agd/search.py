@@ -1,0 +1,129 @@
+"""The search: a supernet learns a teacher's pictures while its architecture comes to a budget.
+
+After AutoGAN-Distiller (Fu et al., ICML 2020, arXiv 2006.08198). First the shared weights are trained alone,
+on the widest, the narrowest and random networks of the space (the sandwich rule). Then every step moves each
+budget's architecture (first-order, on one half of the pictures) and the weights (on the other half, for
+networks drawn from the architectures and one at either end of the space). The budget is controlled at every
+step and landed on exactly; of all landings the one is kept that is nearest to the teacher on held-out
+pictures, measured with the weights of the end. Unlike the published search see `compressor.agd.controller`,
+`compressor.agd.landing` and `compressor.agd.architecture`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressor.agd.limits import limits_of
+from compressor.agd.member import choice_of
+from compressor.agd.options import SearchOptions
+from compressor.agd.outcome import RECORD, describe, write_family
+from compressor.agd.space import SearchSpace
+from compressor.agd.supernet import derive
+from compressor.agd.teachers import Teacher
+from compressor.agd.training import FINALISTS, Search
+from compressor.budget import Budget
+from compressor.files import claim_folder, read_json, write_json
+from compressor.generators import Generator, load, save
+from compressor.launch import leads
+from compressor.options import deciding
+from compressor.training import ranks
+from compressor.training.loop import Loop, choose_device
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search gave for one budget.
+
+    Attributes:
+        generator: the found network with the supernet's weights, read back from `folder`.
+        folder: its model folder, which also holds search.json.
+        document: search.json: budget asked and reached, the choice at every position, candidates, trajectory.
+    """
+
+    generator: Generator
+    folder: Path
+    document: dict[str, Any]
+
+
+def search(
+    space: SearchSpace,
+    teacher: Teacher,
+    images: Sequence[Path],
+    budgets: Sequence[Budget],
+    output: Path,
+    options: SearchOptions = SearchOptions(),  # noqa: B008  frozen
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    log: Path | None = None,
+) -> list[SearchResult]:
+    """Search a space for the network of each budget that comes nearest to a teacher.
+
+    Args:
+        space: what may be chosen; its `image` says at what size costs count.
+        teacher: whose pictures are learnt.
+        images: pictures to learn on: inputs.
+        budgets: what each network may cost; one, or several, which share one supernet.
+        output: new folder: of the model and search.json, or with several budgets of one folder for each
+            ("macs-1G") and pareto.json.
+        options: how to search.
+        seed: of weights, pictures and draws.
+        resume: go on in `output` where an earlier call was stopped.
+        log: JSON-lines file for figures of the search.
+
+    Returns:
+        One result for each budget, in their order.
+
+    Raises:
+        UsageError: a budget lies outside what the space can cost, or the batch cannot be divided among the
+            processes; known before anything is written.
+        PocketganError: pictures cannot be read, or `output` is taken.
+    """
+    options = options.effective
+    ranks.check_batch("search", options.batch, options.accumulate)
+    limits = limits_of(space, budgets, teacher)
+    folders = [output / limit.name if len(limits) > 1 else output for limit in limits]
+    device = ranks.join(choose_device(options.device))
+    if resume and ranks.on_leader(lambda: all((folder / RECORD).exists() for folder in folders)):
+        return [_read(folder) for folder in folders]
+    run = Search(space, teacher, images, limits, options, seed, device)
+    ranks.on_leader(lambda: claim_folder(output, resume=resume))
+    identity = {
+        "space": space.definition,
+        "size": space.image.size,
+        "teacher": teacher.identity,
+        "budgets": [f"{limit.metric}={limit.target}" for limit in limits],
+        "seed": seed,
+        **deciding(options),
+    }
+    steps = options.pretrain + options.steps
+    loop = Loop("search", steps, output / "checkpoint.pt", run.parts(), identity, log)
+    loop.resume()
+    for step in loop:
+        loop.report(**run.step(step))
+    told = {"teacher": teacher.identity, "seed": seed, "options": deciding(options)}
+    found = []
+    for member, folder in zip(run.members, folders, strict=True):
+        best = member.decide(run.measure, steps, [seed, FINALISTS])
+        generator = derive(run.supernet, choice_of(best))
+        document = describe(space, member, best, generator, loop.trajectory, **told)
+        found.append(SearchResult(generator, folder, document))
+
+    def write() -> None:
+        for result in found:
+            provenance = {"made_by": "search", "teacher": teacher.identity, "seed": seed}
+            save(result.generator.spec, result.generator.module, result.folder, provenance)
+            write_json(result.folder / RECORD, result.document)
+        if len(found) > 1:
+            write_family(output, [(result.folder, result.document) for result in found])
+
+    ranks.on_leader(write)
+    loop.finish()
+    return [_read(result.folder) for result in found] if leads() else found
+
+
+def _read(folder: Path) -> SearchResult:
+    return SearchResult(load(folder), folder, read_json(folder / RECORD))
