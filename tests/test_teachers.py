@@ -73,9 +73,17 @@ def upscaler() -> NetworkTeacher:
     )
 
 
-def onnx_file(path: Path, *, channels_last: bool = False, upscale: bool = False, tanh: bool = True) -> Path:
-    """A model of free size: a 1x1 convolution and tanh; or each pixel twice as large, in 0..255."""
-    entry = [1, "h", "w", 3] if channels_last else [1, 3, "h", "w"]
+def onnx_file(
+    path: Path,
+    *,
+    channels_last: bool = False,
+    upscale: bool = False,
+    tanh: bool = True,
+    size: tuple[int, int] | None = None,
+) -> Path:
+    """A model of free or given size: a 1x1 convolution and tanh; or each pixel twice as large, in 0..255."""
+    height, width = size or ("h", "w")
+    entry = [1, height, width, 3] if channels_last else [1, 3, height, width]
     weight = np.eye(3, dtype=np.float32)[:, :, None, None] * 0.5
     nodes, value = [], "in"
     if channels_last:
@@ -194,7 +202,7 @@ def test_outputs_in_a_folder_equal_the_network_up_to_8_bits(generator, pictures,
     network = NetworkTeacher(generator)
     first = TaughtPictures(pictures, network, crop=32, batch=1, cache=OutputCache(None), versions=1)
     for index, path in enumerate(pictures):
-        output = first._piece(index, 0).output.transpose(1, 2, 0) / 2 + 0.5
+        output = first._piece(index, 0).output.transpose(1, 2, 0) / 2 + 0.5  # in [-1, 1]
         write_image(tmp_path / f"{path.stem}_fake.png", output)
     folder = open_teacher(pictures[0].parent, outputs=tmp_path, image=FORMAT)
     second = TaughtPictures(pictures, folder, crop=32, batch=4)
@@ -306,6 +314,23 @@ def _find(whole: torch.Tensor, crop: torch.Tensor) -> tuple[tuple[int, bool], tu
             if len(hits):
                 return (turns, mirrored), (int(hits[0, 0]), int(hits[0, 1]))
     raise AssertionError("no such crop in the picture")
+
+
+def test_an_upscaler_of_fixed_size_is_shown_tiles(tmp_path):
+    """Its outputs are each pixel four times, wherever the tile lies, whatever the picture's size."""
+    path = onnx_file(tmp_path / "up.onnx", upscale=True, size=(24, 32))
+    stated = {"input_range": (0.0, 1.0), "output_range": (0.0, 1.0)}
+    teacher = open_teacher(path, stated=stated)
+    assert teacher.fixed == (24, 32) and teacher.image.size == (24, 32)
+    for index, size in enumerate([(70, 90), (24, 32), (9, 50)]):
+        write_image(tmp_path / f"{index}.png", np.random.default_rng(index).random((*size, 3)))
+    paths = sorted(tmp_path.glob("?.png"))
+    taught = TaughtPictures(paths, teacher, UPSCALING, crop=16, batch=8, cache=OutputCache(None))
+    for step in range(4):
+        inputs, wanted = taught.pair(step)
+        assert torch.equal(wanted, inputs.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    with pytest.raises(PocketganError, match="crop"):
+        TaughtPictures(paths, teacher, UPSCALING, crop=28)
 
 
 @pytest.mark.parametrize("have", [50, 256, 257, 300, 700, 1500])

@@ -65,9 +65,7 @@ class FileTeacher:
                 f"{path.name} does not say its ranges: input {_text(ranges['input_range'])} and output "
                 f"{_text(ranges['output_range'])} are assumed from how it answers; to correct: {_GIVE}"
             )
-        multiple = given.get("multiple") or (side[0] if opened.fixed else self._multiple(channels, scale))
-        if opened.fixed:
-            multiple = given.get("multiple") or 1
+        multiple = given.get("multiple") or (1 if opened.fixed else self._multiple(channels, scale))
         usual = opened.fixed or ((256, 256) if scale == 1 else (64, 64))
         image = ImageFormat(
             input_range=_pair(ranges["input_range"]),

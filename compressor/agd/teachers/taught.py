@@ -30,7 +30,7 @@ _VERSIONS = 4  # cuts of a picture, for translation
 
 @dataclass(frozen=True)
 class _Piece:
-    """What the teacher was run on: (H, W, C) in [0, 1], and its output (C, sH, sW) in the student's range."""
+    """What the teacher was run on: (H, W, C) in [0, 1], and its output (C, sH, sW) in its own range."""
 
     pixels: np.ndarray
     output: np.ndarray
@@ -131,6 +131,7 @@ class TaughtPictures:
         self._true = TruePatches(self.paths, covering, None, batch, seed) if truth else None
         self._pixels: dict[tuple[int, int], np.ndarray] = {}
         self._pixel_bytes = 0
+        self._keys: dict[tuple[int, int], str] = {}
 
     def __call__(self, step: int) -> torch.Tensor:
         """The inputs of a step, float32 (batch, C, H, W) in the student's input range."""
@@ -173,7 +174,7 @@ class TaughtPictures:
         rows = slice(top * scale, (top + height) * scale)
         columns = slice(left * scale, (left + width) * scale)
         inputs = to_tensor(piece.pixels[top : top + height, left : left + width], self.image.input_range)
-        made = [inputs, torch.from_numpy(np.array(piece.output[None, :, rows, columns]))]
+        made = [inputs, self._in_our_range(piece.output[None, :, rows, columns])]
         if piece.true is not None:
             made.append(to_tensor(piece.true[rows, columns], self.image.output_range))
         if mirrored:
@@ -201,29 +202,34 @@ class TaughtPictures:
                 s = self.image.scale
                 large = self._true.picture(index)[1]
                 true = large[top * s : (top + height) * s, left * s : (left + width) * s]
-        return _Piece(pixels, self._output(index, pixels), true)
+        return _Piece(pixels, self._output(index, part, pixels), true)
 
-    def _output(self, index: int, pixels: np.ndarray) -> np.ndarray:
-        """The teacher's output, (C, sH, sW) in the student's range."""
-        theirs, ours = self.teacher.image, self.image
-        entry = to_tensor(pixels, theirs.input_range)
+    def _output(self, index: int, part: int, pixels: np.ndarray) -> np.ndarray:
+        """The teacher's output, (C, sH, sW) in its own range."""
+        theirs = self.teacher.image
 
         def make() -> np.ndarray:
             if isinstance(self.teacher, FolderTeacher):
                 size = (pixels.shape[0], pixels.shape[1])
                 return self.teacher.output_of(self.paths[index], size)[0]
-            made = self.teacher(entry)[0].numpy()
+            made = self.teacher(to_tensor(pixels, theirs.input_range))[0].numpy()
             scaled = (theirs.channels[1], pixels.shape[0] * theirs.scale, pixels.shape[1] * theirs.scale)
             if made.shape != scaled:
                 raise PocketganError("the teacher's output has another shape", got=made.shape, allowed=scaled)
             return made
 
-        made = self.cache.get(key_of(self.teacher.identity, entry.numpy()), make)
-        if theirs.output_range == ours.output_range:
-            return made
-        (low, high), (our_low, our_high) = theirs.output_range, ours.output_range
+        if (index, part) not in self._keys:
+            entry = to_tensor(pixels, theirs.input_range).numpy()
+            self._keys[index, part] = key_of(self.teacher.identity, entry)
+        return self.cache.get(self._keys[index, part], make)
+
+    def _in_our_range(self, values: np.ndarray) -> torch.Tensor:
+        """The teacher's values as the student's, copied."""
+        (low, high), (our_low, our_high) = self.teacher.image.output_range, self.image.output_range
+        if (low, high) == (our_low, our_high):
+            return torch.from_numpy(np.array(values))
         gain = (our_high - our_low) / (high - low)
-        return np.asarray((made - np.float32(low)) * np.float32(gain) + np.float32(our_low), np.float32)
+        return torch.from_numpy((values - np.float32(low)) * np.float32(gain) + np.float32(our_low))
 
     def _tiles(self, index: int) -> list[tuple[int, int, int, int]]:
         """(top, left, height, width) of an upscaler's pieces; every crop lies in one, its margin too."""
