@@ -79,13 +79,13 @@ def test_landing_is_the_most_probable_network_within_the_window(seed: int) -> No
 
 
 def test_landing_in_a_large_space_stays_in_the_window_and_loses_little_probability() -> None:
-    """30 positions with random costs are reached at far more different costs than are kept."""
+    """20 positions with random costs are reached at far more different costs than are kept."""
     draw = np.random.default_rng(5)
-    chain = _random_chain(draw, positions=30, most=10**8)
+    chain = _random_chain(draw, positions=20, most=10**8)
     operators, widths = _logs(draw, chain)
     low, high = chain.range()
     free = sum(row.max() for row in (*operators, *widths))
-    for share in (0.1, 0.3, 0.5, 0.8):
+    for share in (0.2, 0.6):
         target = int(low + share * (high - low))
         found = land(chain, operators, widths, target)
         assert found.within and WINDOW * target < found.cost <= target

@@ -262,3 +262,19 @@ def test_the_command_needs_a_teacher_pictures_and_a_budget(tmp_path: Path) -> No
     assert 0.98e6 < count(load(tmp_path / "out").module, (1, 3, 16, 16)).macs <= 1e6
     assert space_for(spec.image, [Budget.parse("macs=8M")]).name == "st"
     assert _command(*given[2:], "--budget", "macs=1M", "--output-dir", str(tmp_path / "x"))[0] == 2
+
+
+def test_the_report_draws_what_was_found(tmp_path: Path) -> None:
+    from benchmarks.report.page import render
+    from benchmarks.report.run_folder import read_run
+
+    of = space(TIED)
+    result = _search(of, tmp_path, "macs=90k")
+    run = read_run(result.folder)
+    assert run.search is not None and not run.problems
+    choice = Choice.from_json(result.document["choice"])
+    assert [place.channels for place in run.search.places] == list(of.widths(choice))
+    page = render(run)
+    for name, operator in zip((p.name for p in of.positions), of.names(choice), strict=True):
+        assert f"<title>{name}: {operator}, " in page
+    assert "Expected cost over target" in page and "multiplier" in page

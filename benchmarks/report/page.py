@@ -14,6 +14,7 @@ from benchmarks.report import figures, words
 from benchmarks.report.findings import BASELINE, Findings, Row, Timing, busy, find, precision_remarks
 from benchmarks.report.pictures import filmstrip, gather
 from benchmarks.report.run_folder import Distillation, Pruning, RunFolder, read_run
+from benchmarks.report.searched import draw
 from benchmarks.report.watched import Watched
 from benchmarks.statistics import RATIO_RULE, STABILITY_RULE
 from compressor.files import atomic
@@ -106,6 +107,7 @@ def _charts(run: RunFolder, findings: Findings) -> dict[str, Any]:
         "widths": _widths(pruning.watched) if pruning else [],
         "films": _films({"Pruning": pruning, "Distillation": distill}),
         "strip": None,
+        **_search_charts(run),
         "latency": _latency(findings),
     }
     finite = [image.psnr for image in evaluation.images if math.isfinite(image.psnr)] if evaluation else []
@@ -114,6 +116,20 @@ def _charts(run: RunFolder, findings: Findings) -> dict[str, Any]:
         svg = figures.strip(finite, scale, findings.psnr_median, "PSNR of every picture")
         charts["strip"] = {"svg": svg, "axis": scale}
     return charts
+
+
+def _search_charts(run: RunFolder) -> dict[str, Any]:
+    found = run.search
+    return {
+        "architecture": draw(found.places) if found else None,
+        "search_cost": figures.lines(found.trajectory, "share", "Expected cost over target", target=1.0)
+        if found
+        else None,
+        "search_loss": figures.lines(found.trajectory, "loss", "Loss during the search") if found else None,
+        "search_multiplier": figures.lines(found.trajectory, "multiplier", "Multiplier of the budget")
+        if found
+        else None,
+    }
 
 
 def _widths(watched: Watched) -> list[dict[str, Any]]:

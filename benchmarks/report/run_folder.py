@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks.report.searched import Searching, read_search
 from benchmarks.report.watched import Watched, read_watched
 from benchmarks.samples import BenchResult, read_bench
 from compressor.errors import PocketganError
@@ -104,6 +105,7 @@ class RunFolder:
     environment: Mapping[str, Any] | None = None
     stages: Mapping[str, Any] = field(default_factory=dict)
     prune: Pruning | None = None
+    search: Searching | None = None
     distill: Distillation | None = None
     evaluation: Evaluation | None = None
     exports: Mapping[str, ExportResult] = field(default_factory=dict)
@@ -161,16 +163,19 @@ def read_run(folder: Path) -> RunFolder:
         stages=attempt("stages", folder / "stages.json", _mapping) or {},
         prune=attempt("prune", folder / "prune" / "prune.json", _read_prune)
         or attempt("prune", folder / "prune.json", _read_prune),
+        search=attempt("search", folder / "search" / "search.json", read_search)
+        or attempt("search", folder / "search.json", read_search),
         distill=attempt("distill", folder / "distill" / "distill.json", _read_distill),
         evaluation=attempt("eval", folder / "eval" / "eval.json", _read_evaluation),
         exports=exports,
         bench=bench,
         problems=problems,
     )
-    if not problems and len(run.missing) == 5 and run.recipe is None and run.environment is None:
+    nothing = len(run.missing) == 5 and run.search is None
+    if not problems and nothing and run.recipe is None and run.environment is None:
         raise PocketganError(
             f"{folder} holds nothing to report",
-            allowed="a run folder, or a folder with prune.json, export.json or bench.json in it",
+            allowed="a run folder, or a folder with prune.json, search.json, export.json or bench.json in it",
             fix="make one: pocketgan run RECIPE.yaml",
         )
     return run
