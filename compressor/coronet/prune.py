@@ -19,6 +19,7 @@ import torch
 
 from compressor.budget import Budget
 from compressor.coronet.document import describe
+from compressor.coronet.hypernet import EMBEDDING
 from compressor.coronet.latency import Meter
 from compressor.coronet.supernet import Supernet
 from compressor.coronet.widths import Widths
@@ -178,7 +179,9 @@ class _Search:
         ranks.average(self.optimiser)
         kernels, latent = self.optimiser.param_groups
         final = options.final_rate
-        kernels["lr"] = cosine(step, options.steps, options.learning_rate, final=final)
+        # Adam moves every factor of the published form's sums by one step: the sum by EMBEDDING of them.
+        moved = EMBEDDING if options.hypernet == "dhp" else 1
+        kernels["lr"] = cosine(step, options.steps, options.learning_rate / moved, final=final)
         latent["lr"] = cosine(step, options.steps, options.latent_learning_rate, final=final)
         self.optimiser.step()
         figures = ranks.mean({"loss": total}, self.device)
