@@ -107,21 +107,9 @@ def way(
 
 def report(document: dict[str, Any]) -> str:
     """The figures as a table."""
-    from benchmarks.side_by_side import table
-    from benchmarks.statistics import summarise
+    from benchmarks.side_by_side import table, timed_cells
 
-    lines = []
-    for name, row in document["rows"].items():
-        step, busy = row["step_ratio"], row["processor_ratio"]
-        lines.append(
-            {
-                "way": name,
-                "step, median": f"{summarise(row['seconds']).median:.3f} s",
-                f"to {OURS}": f"{step['value']:.3f} [{step['low']:.3f}, {step['high']:.3f}]",
-                f"processor time to {OURS}": f"{busy['value']:.3f} [{busy['low']:.3f}, {busy['high']:.3f}]",
-            }
-        )
-    return table(lines)
+    return table([timed_cells(name, row, OURS) for name, row in document["rows"].items()])
 
 
 if __name__ == "__main__":

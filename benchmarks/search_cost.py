@@ -100,19 +100,14 @@ def main(
 
 def report(document: dict[str, Any]) -> str:
     """The figures as a table, and whether the limits are kept."""
-    from benchmarks.side_by_side import table
-    from benchmarks.statistics import summarise
+    from benchmarks.side_by_side import table, timed_cells
 
     lines = []
     for name, row in document["rows"].items():
-        step, busy = row["step_ratio"], row["processor_ratio"]
         lines.append(
             {
-                "way": name,
-                "step, median": f"{summarise(row['seconds']).median:.3f} s",
-                "to plain": f"{step['value']:.3f} [{step['low']:.3f}, {step['high']:.3f}]",
-                "processor time to plain": f"{busy['value']:.3f} [{busy['low']:.3f}, {busy['high']:.3f}]",
-                "of means": f"{busy['of_means']:.3f}",
+                **timed_cells(name, row, "plain"),
+                "of means": f"{row['processor_ratio']['of_means']:.3f}",
                 "parameters trained": f"{row['parameters'] / 1e6:.2f} M ({row['parameters_ratio']:.2f}x)",
                 "peak memory": f"{row['memory_mb']['peak']:.0f} MiB ({row['memory_ratio']:.2f}x)",
             }

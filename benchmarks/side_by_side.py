@@ -111,6 +111,19 @@ def circumstances(module: str, seed: int, threads: int, device: torch.device) ->
     }
 
 
+def timed_cells(name: str, row: dict[str, Any], base: str) -> dict[str, str]:
+    """A way's cells of the table: its step, and its ratios to the way named `base`."""
+    from benchmarks.statistics import summarise
+
+    step, busy = row["step_ratio"], row["processor_ratio"]
+    return {
+        "way": name,
+        "step, median": f"{summarise(row['seconds']).median:.3f} s",
+        f"to {base}": f"{step['value']:.3f} [{step['low']:.3f}, {step['high']:.3f}]",
+        f"processor time to {base}": f"{busy['value']:.3f} [{busy['low']:.3f}, {busy['high']:.3f}]",
+    }
+
+
 def table(rows: list[dict[str, str]]) -> str:
     """Rows of equal keys as Markdown."""
     lines = ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]

@@ -17,7 +17,22 @@ def _setting(default: Any, help: str) -> Any:
 
 
 @dataclass(frozen=True)
-class PruneOptions:
+class RunningOptions:
+    """How networks are run and watched while they are trained, whatever the task."""
+
+    device: str = _setting("auto", "auto, cpu or cuda")
+    precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
+    channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
+    accumulate: int = _setting(
+        1, "micro-batches of a step's batch, to save memory; batch norm and the feature loss see only theirs"
+    )
+    compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
+    samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
+    tensorboard: Path | None = _setting(None, "folder for TensorBoard's event files; none if not given")
+
+
+@dataclass(frozen=True)
+class PruneOptions(RunningOptions):
     """How CoroNet searches for the channels to keep."""
 
     steps: int = _setting(400, "optimiser steps until the generator is materialised at its budget")
@@ -42,15 +57,6 @@ class PruneOptions:
     )
     perceptual: Path | None = _setting(None, "VGG19 weights (.safetensors) for an additional feature loss")
     round: int = _setting(1, "widths are multiples of this where the budget allows: 8 is fast on phones")
-    device: str = _setting("auto", "auto, cpu or cuda")
-    precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
-    channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
-    accumulate: int = _setting(
-        1, "micro-batches of a step's batch, to save memory; batch norm and the feature loss see only theirs"
-    )
-    compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
-    samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
-    tensorboard: Path | None = _setting(None, "folder for TensorBoard's event files; none if not given")
 
     def __post_init__(self) -> None:
         _at_least("prune", self, steps=1, batch=1, crop=16, round=1)
@@ -87,7 +93,7 @@ class SuperResolutionOptions(PruneOptions):
 
 
 @dataclass(frozen=True)
-class AdversarialOptions:
+class AdversarialOptions(RunningOptions):
     """How CoroNet prunes while it trains against discriminators (Pix2Pix, CycleGAN)."""
 
     epochs: int = _setting(100, "epochs at the full learning rate")
@@ -139,15 +145,6 @@ class AdversarialOptions:
         0.01, "how near its share must be to the target to land before the search's last step"
     )
     round: int = _setting(1, "widths are multiples of this where the budget allows: 8 is fast on phones")
-    device: str = _setting("auto", "auto, cpu or cuda")
-    precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
-    channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
-    accumulate: int = _setting(
-        1, "micro-batches of a step's batch, to save memory; batch norm and the feature loss see only theirs"
-    )
-    compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
-    samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
-    tensorboard: Path | None = _setting(None, "folder for TensorBoard's event files; none if not given")
 
     def __post_init__(self) -> None:
         section = "adversarial"
@@ -191,7 +188,7 @@ class AdversarialOptions:
 
 
 @dataclass(frozen=True)
-class DistilOptions:
+class DistilOptions(RunningOptions):
     """How the pruned generator is trained against the original."""
 
     steps: int = _setting(800, "optimiser steps")
@@ -228,15 +225,6 @@ class DistilOptions:
         "super resolution: weight of the distance to the pictures of --images, inputs being made from them; "
         "0: they are inputs, and only the original's pictures count",
     )
-    device: str = _setting("auto", "auto, cpu or cuda")
-    precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
-    channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
-    accumulate: int = _setting(
-        1, "micro-batches of a step's batch, to save memory; batch norm and the feature loss see only theirs"
-    )
-    compile: bool = _setting(False, "run forward passes through torch.compile, where that can be done")
-    samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
-    tensorboard: Path | None = _setting(None, "folder for TensorBoard's event files; none if not given")
 
     def __post_init__(self) -> None:
         _at_least("distill", self, steps=1, batch=1, crop=16, truth=0)

@@ -7,15 +7,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import two_processes
 from click.testing import CliRunner
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from compressor.data.images import write_image
 from compressor.options import AdversarialOptions, DistilOptions, PruneOptions
 from compressor.training.engine import Engine
 from pocketgan.cli import main
@@ -34,13 +32,7 @@ WAYS = {
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures and a generator, as in tests/test_processes.py, and what is made of them in the usual way."""
     folder = tmp_path_factory.mktemp("engine")
-    draw = np.random.default_rng(0)
-    for index in range(4):
-        coarse = np.kron(draw.random((4, 4, 3)), np.ones((8, 8, 1))).astype(np.float32)
-        write_image(folder / "A" / f"{index}.png", coarse)
-        write_image(folder / "B" / f"{index}.png", 1 - coarse)
-    torch.manual_seed(0)
-    save_file(two_processes.Small().state_dict(), folder / "small.safetensors")
+    two_processes.write_inputs(folder)
     (folder / "student").symlink_to(folder / "usual" / "prune")
     with pytest.MonkeyPatch.context() as patched:
         two_processes.calm(patched.setattr)

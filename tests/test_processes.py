@@ -9,13 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import two_processes
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from compressor.data.images import write_image
 from compressor.errors import UsageError
 from compressor.options import PruneOptions
 from compressor.training import ranks
@@ -35,13 +33,7 @@ def _environment() -> dict[str, str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same jobs done by one process (in `one`) and by two (in `two`)."""
     data = tmp_path_factory.mktemp("processes")
-    draw = np.random.default_rng(0)
-    for index in range(4):
-        coarse = np.kron(draw.random((4, 4, 3)), np.ones((8, 8, 1))).astype(np.float32)
-        write_image(data / "A" / f"{index}.png", coarse)
-        write_image(data / "B" / f"{index}.png", 1 - coarse)
-    torch.manual_seed(0)
-    save_file(two_processes.Small().state_dict(), data / "small.safetensors")
+    two_processes.write_inputs(data)
     one = data / "one"
     with pytest.MonkeyPatch.context() as patched:
         two_processes.calm(patched.setattr)

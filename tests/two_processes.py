@@ -15,15 +15,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch._dynamo  # slow; optimisers import it at their first step
-from networks import Small  # noqa: F401  imported before the fork
+from networks import Small
+from safetensors.torch import save_file
 
 from compressor.adversarial.fresh import fresh
 from compressor.budget import Budget
 from compressor.coronet import prune as searching
 from compressor.coronet.cyclegan import prune_cyclegan
 from compressor.coronet.pix2pix import prune_pix2pix
+from compressor.data.images import write_image
 from compressor.data.pairs import find_pairs
 from compressor.errors import PocketganError
 from compressor.generators import Generator, load
@@ -36,6 +39,19 @@ from compressor.training.distil import distil
 FACTORY = "networks:Small"
 FORMAT = ImageFormat(size=(32, 32), multiple=4)
 HALF = Budget.parse("macs=50%")
+
+
+def write_inputs(folder: Path) -> None:
+    """What the jobs need, but for the student."""
+    draw = np.random.default_rng(0)
+    for index in range(4):
+        coarse = np.kron(draw.random((4, 4, 3)), np.ones((8, 8, 1))).astype(np.float32)
+        write_image(folder / "A" / f"{index}.png", coarse)
+        write_image(folder / "B" / f"{index}.png", 1 - coarse)
+    torch.manual_seed(0)
+    save_file(Small().state_dict(), folder / "small.safetensors")
+
+
 PRUNE = PruneOptions(steps=8, batch=2, device="cpu")
 DISTIL = DistilOptions(steps=8, batch=2, device="cpu")
 GAME = AdversarialOptions(
