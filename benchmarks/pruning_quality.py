@@ -216,10 +216,7 @@ def _baseline(
 def table(rows: list[dict[str, Any]]) -> str:
     """Medians over seeds (lowest to highest), as Markdown."""
     lines = ["| generator | budget | method | MACs kept | PSNR, dB | SSIM | seeds |", "|---" * 7 + "|"]
-    key: Callable[[dict[str, Any]], Any] = lambda row: (  # noqa: E731
-        row["generator"], -float(row["budget"].strip("macs=%")), METHODS.index(row["method"])
-    )  # fmt: skip
-    for (name, _, _), group in itertools.groupby(sorted(rows, key=key), key):
+    for (name, _, _), group in itertools.groupby(sorted(rows, key=_order), _order):
         same = list(group)
         psnr, ssim = [row["psnr"] for row in same], [row["ssim"] for row in same]
         lines.append(
@@ -228,6 +225,11 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{_spread(ssim, 4)} | {len(same)} |"
         )
     return "\n".join(lines)
+
+
+def _order(row: dict[str, Any]) -> tuple[str, float, int]:
+    """By generator, falling budget, method."""
+    return row["generator"], -float(row["budget"].strip("macs=%")), METHODS.index(row["method"])
 
 
 def _spread(values: list[float], digits: int) -> str:
