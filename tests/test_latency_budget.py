@@ -146,6 +146,18 @@ def test_attempts_are_bounded_and_the_best_within_the_target_is_taken(resnet):
     assert not never.report["met"] and never.report["measured"] == 1e6
 
 
+def test_the_whole_network_is_never_landed_on(resnet):
+    """A lucky measurement of a network almost as wide must not make the whole one look fast enough."""
+    graph, tables = resnet
+    model = latency_model(graph, tables, 1e6)
+    everything = np.ones(graph.classes, bool)
+    almost, half = everything.copy(), everything.copy()
+    almost[0], half[::2] = False, False
+    for lucky in ([(almost, 7.5e5)], [(almost, 7.5e5), (half, 7.2e5)]):
+        model.fit(lucky, 8e5)
+        assert model(everything) > 8e5 > model(half)
+
+
 def test_noise_is_no_reason_to_land_again(resnet):
     graph, tables = resnet
     raw = latency_model(graph, tables, 1e6).raw

@@ -134,17 +134,22 @@ class LatencyModel:
 
         Of the choices of channels measured (with their nanoseconds) and the full network, these are the one
         nearest to the target and the next that is not almost the same network (secant method). Where noise
-        lets none of them rise, the ratio alone counts.
+        lets none of them rise, the ratio alone counts. No line may say that the full network, which is over
+        the target, is not: it would then be landed on.
         """
         points = [*((self.raw(keep), nanoseconds) for keep, nanoseconds in measured), self.anchor]
         near, *others = sorted(points, key=lambda point: abs(point[1] - target))
-        for other in others:
-            apart = other[0] - near[0]
-            if abs(apart) >= _APART * self.anchor[0] and (other[1] - near[1]) / apart > 0:
-                self.slope = (other[1] - near[1]) / apart
-                self.base = near[1] - self.slope * near[0]
-                return
-        self.slope, self.base = near[1] / near[0], 0.0
+        lines = [
+            (rise / apart, near[1] - rise / apart * near[0])
+            for apart, rise in ((other[0] - near[0], other[1] - near[1]) for other in others)
+            if abs(apart) >= _APART * self.anchor[0] and rise / apart > 0
+        ]
+        lines.append((near[1] / near[0], 0.0))
+        if near[0] < self.anchor[0] and near[1] < self.anchor[1]:
+            slope = (self.anchor[1] - near[1]) / (self.anchor[0] - near[0])
+            lines.append((slope, near[1] - slope * near[0]))
+        over = [line for line in lines if line[0] * self.anchor[0] + line[1] > target]
+        self.slope, self.base = (over if self.anchor[1] > target and over else lines)[0]
 
 
 def latency_model(graph: ChannelGraph, tables: Mapping[str, LayerTable], whole: float) -> LatencyModel:
