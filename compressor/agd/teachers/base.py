@@ -51,14 +51,14 @@ class NetworkTeacher:
     """A generator as a teacher: in eval mode, in float32, one picture at a time.
 
     Args:
-        generator: the network; it is copied.
+        generator: the network; it is copied, and held as it is for what measures it.
         device: where it runs; outputs come back to the CPU.
     """
 
     fixed: tuple[int, int] | None = None
 
     def __init__(self, generator: Generator, device: torch.device | str = "cpu"):
-        self.device = torch.device(device)
+        self.generator, self.device = generator, torch.device(device)
         self.image, self.notes = generator.spec.image, generator.notes
         self.module: nn.Module = copy.deepcopy(generator.module).to(self.device).eval().requires_grad_(False)
         told = generator.spec.as_json()
