@@ -71,6 +71,7 @@ class LocalMeter:
             raise UsageError("there is no such precision", got=precision, allowed=", ".join(THRESHOLDS))
         self.runtime, self.precision, self.threads = runtime, precision, threads
         self.images, self.rounds, self.max_seconds = list(images), rounds, max_seconds
+        self.most = _OPERATORS[runtime]
         self.times = LayerTimes(LocalTimer(runtime, threads), table)
         self._wholes: dict[str, float] = {}
         self._files: dict[str, bytes] = {}
@@ -101,10 +102,6 @@ class LocalMeter:
                 found[layer.name] = LayerTable(first.inputs, first.outputs, total, elements)
                 progress.update(done, measured=self.times.measured)
         return found
-
-    @property
-    def most(self) -> int:
-        return _OPERATORS[self.runtime]
 
     def operators(self, wanted: Sequence[Alone]) -> list[float]:
         return time_operators(self.times, self.precision, wanted)

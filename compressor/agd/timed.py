@@ -38,6 +38,8 @@ FORMAT = "pocketgan.space_times/1"
 _NARROW = 0.99  # of what is aimed at: must be used when landing again
 _REACH = (0.7, 1.3)  # of the budgets: where the random networks lie
 _STAY = 20.0  # nats: so much less probable is any change of a network that is landed on again
+_OTHERS = 6  # draws, so that another network is landed on than those that were measured
+_STIR = 8.0  # nats: the scale of their noise
 _APART = 1.15  # the largest sum of operators over the smallest: nearer, networks tell no line
 
 
@@ -220,8 +222,8 @@ def fresh(space: SearchSpace, choice: Choice, seed: int) -> Generator:
 class _Line:
     """Predictions of networks, of which one has been measured: a `compressor.coronet.latency.Predicting`.
 
-    A network that is landed on again differs in few places from one that was measured. So a measurement moves
-    the whole line by its ratio: the error of two such networks is nearly the same.
+    A network that is landed on again differs in few places from the one that was measured last. So that
+    measurement moves the whole line by its ratio: the error of two such networks is nearly the same.
     """
 
     def __init__(self, times: Times):
@@ -235,7 +237,7 @@ class _Line:
         return float(self.times.table.cost(_choice(keep)))
 
     def fit(self, measured: Sequence[tuple[np.ndarray, float]], target: float) -> None:
-        keep, taken = min(measured, key=lambda pair: abs(pair[1] - target))
+        keep, taken = measured[-1]
         slope, base = self.start
         ratio = taken / (slope * self.raw(keep) + base)
         self.slope, self.base = ratio * slope, ratio * base
@@ -265,21 +267,30 @@ def land_timed(
     Returns:
         The network to take, and for search.json what was predicted and measured at every attempt.
     """
-    model, begun = _Line(times), False
+    model, draw = _Line(times), np.random.default_rng(len(start.operators))
+    tried: list[Choice] = []
     stay = tuple(
         [np.where(np.arange(len(row)) == chosen, 0.0, row - _STAY) for row, chosen in zip(*pair, strict=True)]
         for pair in zip(logs, (start.operators, start.widths), strict=True)
     )
 
-    def again() -> np.ndarray:
-        nonlocal begun
-        if not begun:
-            begun = True
-            return _array(start)
+    def again() -> Choice:
+        if not tried:
+            return start
         tables = list(cost.tables)
         tables[place] = times.predicted((model.slope, model.base))
-        landing = replace(cost, tables=tuple(tables)).land(stay[0], stay[1], window=_NARROW)
-        return _array(Choice(landing.operators, landing.widths))
+        corrected, logs = replace(cost, tables=tuple(tables)), stay
+        for _ in range(_OTHERS):
+            landing = corrected.land(logs[0], logs[1], window=_NARROW)
+            choice = Choice(landing.operators, landing.widths)
+            if choice not in tried:
+                break
+            logs = tuple([row + draw.gumbel(0, _STIR, len(row)) for row in part] for part in stay)
+        return choice
+
+    def keep() -> np.ndarray:
+        tried.append(again())
+        return _array(tried[-1])
 
     def timed(keep: np.ndarray) -> Measured:
         found = measure(_choice(keep))
@@ -288,7 +299,7 @@ def land_timed(
 
     with Progress("latency", ATTEMPTS) as progress:
         checked: Checked = land_measured(
-            again,
+            keep,
             model,
             timed,
             target,
