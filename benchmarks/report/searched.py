@@ -107,8 +107,15 @@ def read_search(path: Path) -> Searching:
 
 def _measured(latency: Mapping[str, Any]) -> Measured:
     table, device = latency["table"], latency["device"]
+    target, predicted, measured, low, high = (
+        int(latency[key]) / 1e6 for key in ("target", "predicted", "measured", "low", "high")
+    )
     return Measured(
-        *(int(latency[key]) / 1e6 for key in ("target", "predicted", "measured", "low", "high")),
+        target,
+        predicted,
+        measured,
+        low,
+        high,
         attempts=len(latency["attempts"]),
         device=" ".join(str(device[key]) for key in ("runtime", "precision", "cpu") if key in device),
         networks=len(table["networks"]),

@@ -25,7 +25,8 @@ from compressor.agd.outcome import RECORD, describe, write_family
 from compressor.agd.space import Choice, SearchSpace
 from compressor.agd.supernet import derive
 from compressor.agd.teachers import NetworkTeacher, Teacher
-from compressor.agd.timed import Times, land_timed
+from compressor.agd.timed import Times
+from compressor.agd.timed_landing import land_timed
 from compressor.agd.training import FINALISTS, Search
 from compressor.budget import Budget
 from compressor.coronet.latency import Measured

@@ -1,10 +1,8 @@
-"""A search's budget of latency: what its space takes on the device, and a landing that is measured.
+"""What a search's space takes on the device, as it is found before the search begins.
 
-Before the search, every operator of the space is timed, and a few random networks near the budgets are
-exported and measured whole: through them goes the line that turns sums of operators into predictions. These
-times are written down, so that a search that was killed goes on with them. When the search has ended, the
-network it found is exported and measured. Where that misses, the line is moved to the measurement and the
-network is changed, in as few places as will do, until it is within the budget or `ATTEMPTS` are used up.
+Every operator of the space is timed, and a few random networks near the budgets are exported and measured
+whole: through them goes the line that turns sums of operators into predictions. These times are written down,
+so that a search that was killed goes on with them.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -22,12 +20,11 @@ import numpy as np
 import torch
 
 from compressor.agd.cost import CostTable
-from compressor.agd.joint import JointCost, chain_of
-from compressor.agd.landing import WINDOW, land
+from compressor.agd.joint import chain_of
+from compressor.agd.landing import land
 from compressor.agd.latency import OperatorMeter, latency_table
 from compressor.agd.space import Choice, SearchSpace
 from compressor.agd.supernet import spec_of
-from compressor.coronet.latency import ATTEMPTS, Checked, Measured, land_measured
 from compressor.errors import PocketganError
 from compressor.generators import Generator
 from compressor.progress import Progress
@@ -35,11 +32,7 @@ from compressor.progress import Progress
 NETWORKS = 6  # random ones, that are measured before a search
 AIM = 0.995  # of the target: what is landed on, so that small errors do not pass it
 FORMAT = "pocketgan.space_times/1"
-_NARROW = 0.99  # of what is aimed at: must be used when landing again
 _REACH = (0.7, 1.3)  # of the budgets: where the random networks lie
-_STAY = 20.0  # nats: so much less probable is any change of a network that is landed on again
-_OTHERS = 6  # draws, so that another network is landed on than those that were measured
-_STIR = 8.0  # nats: the scale of their noise
 _APART = 1.15  # the largest sum of operators over the smallest: nearer, networks tell no line
 
 
@@ -217,109 +210,3 @@ def fresh(space: SearchSpace, choice: Choice, seed: int) -> Generator:
         module = spec.build().eval()
     digest = hashlib.sha256(json.dumps([choice.as_json(), seed]).encode()).hexdigest()
     return Generator(spec, module, Path(space.name), digest)
-
-
-class _Line:
-    """Predictions of networks, of which one has been measured: a `compressor.coronet.latency.Predicting`.
-
-    A network that is landed on again differs in few places from the one that was measured last. So that
-    measurement moves the whole line by its ratio: the error of two such networks is nearly the same.
-    """
-
-    def __init__(self, times: Times):
-        self.times = times
-        self.slope, self.base = self.start = times.line
-
-    def __call__(self, keep: np.ndarray) -> int:
-        return round(max(1.0, self.slope * self.raw(keep) + self.base))
-
-    def raw(self, keep: np.ndarray) -> float:
-        return float(self.times.table.cost(_choice(keep)))
-
-    def fit(self, measured: Sequence[tuple[np.ndarray, float]], target: float) -> None:
-        keep, taken = measured[-1]
-        slope, base = self.start
-        ratio = taken / (slope * self.raw(keep) + base)
-        self.slope, self.base = ratio * slope, ratio * base
-
-
-def land_timed(
-    times: Times,
-    cost: JointCost,
-    place: int,
-    start: Choice,
-    logs: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
-    measure: Callable[[Choice], Measured],
-    target: int,
-    whole: int | None,
-) -> tuple[Choice, dict[str, Any]]:
-    """Measure a network, and change it where it misses its latency.
-
-    Args:
-        times: of its space.
-        cost: its budgets, of which the one at `place` is latency.
-        start: the network.
-        logs: log-probabilities of operators and widths, which say what to change.
-        measure: exports and times a network.
-        target: nanoseconds.
-        whole: see `land_measured`.
-
-    Returns:
-        The network to take, and for search.json what was predicted and measured at every attempt.
-    """
-    model, draw = _Line(times), np.random.default_rng(len(start.operators))
-    tried: list[Choice] = []
-    stay = tuple(
-        [np.where(np.arange(len(row)) == chosen, 0.0, row - _STAY) for row, chosen in zip(*pair, strict=True)]
-        for pair in zip(logs, (start.operators, start.widths), strict=True)
-    )
-
-    def again() -> Choice:
-        if not tried:
-            return start
-        tables = list(cost.tables)
-        tables[place] = times.predicted((model.slope, model.base))
-        corrected, logs = replace(cost, tables=tuple(tables)), stay
-        for _ in range(_OTHERS):
-            landing = corrected.land(logs[0], logs[1], window=_NARROW)
-            choice = Choice(landing.operators, landing.widths)
-            if choice not in tried:
-                break
-            logs = tuple([row + draw.gumbel(0, _STIR, len(row)) for row in part] for part in stay)
-        return choice
-
-    def keep() -> np.ndarray:
-        tried.append(again())
-        return _array(tried[-1])
-
-    def timed(keep: np.ndarray) -> Measured:
-        found = measure(_choice(keep))
-        progress.update(progress.done + 1, ms=found.candidate / 1e6)
-        return found
-
-    with Progress("latency", ATTEMPTS) as progress:
-        checked: Checked = land_measured(
-            keep,
-            model,
-            timed,
-            target,
-            whole=whole,
-            bound=lambda keep: cost.used(_choice(keep), place),
-            near=WINDOW,
-        )
-    for attempt in checked.report["attempts"]:
-        progress.note(
-            f"latency: predicted {attempt['predicted'] / 1e6:.3f} ms, measured "
-            f"{attempt['measured'] / 1e6:.3f} ms ({attempt['low'] / 1e6:.3f} to "
-            f"{attempt['high'] / 1e6:.3f}) of at most {target / 1e6:.3f} ms"
-        )
-    return _choice(checked.keep), checked.report
-
-
-def _array(choice: Choice) -> np.ndarray:
-    return np.array([*choice.operators, *choice.widths])
-
-
-def _choice(keep: np.ndarray) -> Choice:
-    half = len(keep) // 2
-    return Choice(tuple(map(int, keep[:half])), tuple(map(int, keep[half:])))
