@@ -1,0 +1,124 @@
+"""How far a network sees, measured: how much context a tile needs so that its border does not show.
+
+Two tiles over the same place, one of them shifted, are painted and compared where they overlap. The k-th
+pixel from the nearer border has k pixels of context. A network of finite receptive field paints the same in
+both once k exceeds it, and nearly the same long before where it is deep: far weights are small (Luo et al.
+2016, "Understanding the effective receptive field"). Where the difference does not fall with k, the network
+looks at the whole picture, as instance norms and pooled attention do, and no context makes tiles agree.
+
+Measuring treats files of every runtime, precision and origin alike, and sees what roundings do, which a
+walk over the graph would not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from exporters.apply.painter import Painter
+from exporters.apply.tiles import LEAST_OVERLAP, Tiling
+
+EXACT = 0.02  # grey levels: nothing left but the rounding of floats
+CLOSE = 0.25  # grey levels: no seam, with room for pictures harder than the one measured on
+_SEAM = 1.0  # grey levels that may be seen
+_MULTIPLES = (1, 2, 4, 8, 16, 32)
+_PLACES = 3  # of the picture
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What was measured.
+
+    Attributes:
+        multiple: shifts by multiples of this leave the network's output as it is.
+        context: pixels from a tile's border on which tiles agree, or None where they never do.
+        settled: grey levels (of 255) that tiles differ by from there on; with None, in their middles.
+        everywhere: the difference does not fall with the distance: the network sees the whole picture.
+    """
+
+    multiple: int
+    context: int | None
+    settled: float
+    everywhere: bool
+
+    def tiling(self, tile: tuple[int, int], overlap: int | None = None) -> Tiling:
+        """How to cut: in the middle of just enough context; where none is enough, mixed over an eighth.
+
+        Args:
+            tile: input (height, width).
+            overlap: what the user asked for instead.
+        """
+        room = min(tile) - self.multiple
+        eighth = max(1, min(tile) // 8 // self.multiple) * self.multiple
+        needed = 3 * eighth if self.context is None else 2 * self.context
+        shared = min(max(LEAST_OVERLAP, needed), room) if overlap is None else overlap
+        return Tiling(tile, shared, shared // 3 if self.context is None else 0, self.multiple)
+
+
+def measure(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> Reach:
+    """Find out how much context a network needs.
+
+    Args:
+        painter: the network.
+        pixels: a picture (H, W, C) in [0, 1] of what it is made for; mirrored where too small.
+        tile: input (height, width) of a tile.
+    """
+    multiple = _multiple(painter, pixels, tile)
+    side = min(tile)
+    shift = max(multiple, side // 4 // multiple * multiple)
+    profile = np.zeros(side, np.float64)
+    for place in range(_PLACES):
+        for axis in (0, 1):
+            found = _differences(painter, pixels, tile, place, axis, shift)
+            profile[: len(found)] = np.maximum(profile[: len(found)], found)
+    reach = max(1, (side - shift) // 2)  # deeper inside there is nothing to compare
+    profile = np.maximum.accumulate(profile[:reach][::-1])[::-1]  # at distance k or more
+    for limit, room in ((EXACT, side // 6), (CLOSE, reach - 1)):
+        inside = np.flatnonzero(profile <= limit)
+        if inside.size and inside[0] <= room:
+            return Reach(multiple, int(inside[0]), float(profile[inside[0]]), False)
+    middle = float(profile[-1])
+    everywhere = middle > _SEAM and middle > 0.5 * float(profile[reach // 3])
+    return Reach(multiple, None, middle, everywhere)
+
+
+def _multiple(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> int:
+    """The smallest shift that leaves the middle of a tile as it is; the file's own where it says one."""
+    known = painter.image.multiple
+    steps = [step for step in _MULTIPLES if step % known == 0 and step <= min(tile) // 4] or [known]
+    fits = [step for step in steps if all(side % step == 0 for side in tile)] or [known]
+    levels = []
+    for step in fits:
+        middle = max(
+            float(_differences(painter, pixels, tile, 1, axis, step)[min(tile) // 4 :].max(initial=0.0))
+            for axis in (0, 1)
+        )
+        if middle <= CLOSE:
+            return step
+        levels.append(middle)
+    # no shift leaves it as it is: the smallest that is not clearly worse than the best
+    return next(step for step, level in zip(fits, levels, strict=True) if level <= 1.5 * min(levels))
+
+
+def _differences(
+    painter: Painter, pixels: np.ndarray, tile: tuple[int, int], place: int, axis: int, shift: int
+) -> np.ndarray:
+    """Grey levels that two tiles `shift` apart differ by, for each distance from the nearer border."""
+    reach = [side + (shift if number == axis else 0) for number, side in enumerate(tile)]
+    starts = [
+        max(0, have - need) * place // (_PLACES - 1) for have, need in zip(pixels.shape, reach, strict=False)
+    ]
+    region = pixels[starts[0] : starts[0] + reach[0], starts[1] : starts[1] + reach[1]]
+    missing = [need - have for need, have in zip(reach, region.shape, strict=False)]
+    if max(missing) > 0:
+        region = np.pad(region, [(0, max(0, missing[0])), (0, max(0, missing[1])), (0, 0)], mode="reflect")
+    scale = painter.image.scale
+    upright = np.moveaxis(region, axis, 0)
+    cuts = (np.moveaxis(upright[at : at + tile[axis]], 0, axis) for at in (0, shift))
+    first, second = (np.moveaxis(painter.paint(cut), axis, 0) for cut in cuts)
+    shared = tile[axis] - shift
+    gap = np.abs(first[shift * scale :] - second[: shared * scale]).max(axis=(1, 2)) * 255.0
+    each = gap.reshape(shared, scale).max(axis=1)  # by input pixel
+    half = (shared + 1) // 2
+    return np.maximum(each[:half], each[::-1][:half])
