@@ -22,6 +22,9 @@ from exporters.apply.writer import Writer
 __all__ = ["ApplyOptions", "ApplyResult", "apply"]
 
 _USUAL, _USUAL_MADE, _LEAST = 512, 1024, 64  # sides of a tile: in, out, and never below
+_WHOLE_MADE = (
+    1536  # side that a network which looks at the whole picture paints at once, unless told otherwise
+)
 _VISIBLE = 1.0  # grey levels
 
 
@@ -31,7 +34,8 @@ class ApplyOptions:
 
     Attributes:
         tile: side of the pieces that a network of free size is given; 0: the picture at once. None: 512,
-            or less for upscalers, so that no more than 1024x1024 is painted at a time.
+            or less for upscalers, so that no more than 1024x1024 is painted at a time; a network that looks
+            at the whole picture paints up to 1536x1536 at once.
         overlap: pixels that neighbouring tiles share; None: as many as the network was measured to need.
         compare: also write each picture with its original beside it.
     """
@@ -220,17 +224,20 @@ class _Work:
 
     def _tiling(self, picture: Picture) -> Tiling:
         """How to cut a picture; measures the network when the first one has to be cut."""
-        multiple, (height, width) = self.painter.image.multiple, picture.size
-        if fixed := self.painter.fixed:
-            tile, whole = fixed, height <= fixed[0] and width <= fixed[1]
-        else:
-            tile, whole = (self.side, self.side), not self.side or height * width <= self.side**2
-        if whole:
-            return Tiling(fixed or _grown(picture.size, multiple, None), multiple=multiple)
+        fixed, multiple, (height, width) = self.painter.fixed, self.painter.image.multiple, picture.size
+        tile = fixed or (self.side, self.side)
+        whole = Tiling(fixed or _grown(picture.size, multiple, None), multiple=multiple)
+        fits = height <= tile[0] and width <= tile[1] if fixed else height * width <= self.side**2
+        if fits or not (fixed or self.side):
+            return whole
         if self.reach is None:
             pixels = picture.values(self.painter.image.channels[0])(picture.pixels)
             self.reach = measure(self.painter, pixels, tile)
             self.record.set_reach(asdict(self.reach))
+        if self.reach.everywhere and not fixed and self.options.tile is None:
+            made = height * width * self.painter.image.scale**2
+            if made <= _WHOLE_MADE**2:
+                return whole
         return self.reach.tiling(tile, self.options.overlap)
 
     def notes(self, done: Sequence[Done]) -> list[str]:
@@ -239,12 +246,12 @@ class _Work:
             return []
         name, fixed = self.painter.name, self.painter.fixed
         whole = "export it with a larger --size" if fixed else "--tile 0 paints a picture at once"
-        if self.reach.everywhere:
+        if self.reach.everywhere and any(each.tiles > 1 for each in done):
             blend = self.reach.tiling(fixed or (self.side, self.side), self.options.overlap).blend
             return [
                 f"{name} looks at the whole picture, as instance norms do: tiles of it differ by up to "
-                f"{self.reach.settled:.0f} grey levels even in their middles, and a tiled picture is not what the "
-                f"whole one would be; neighbours are blended over {blend} pixels. {whole}"
+                f"{self.reach.settled:.0f} grey levels even in their middles, and a tiled picture is not what "
+                f"the whole one would be; neighbours are blended over {blend} pixels. {whole}"
             ]
         worst, picture = max(((each.seam or 0.0, each.picture) for each in done), default=(0.0, ""))
         if worst < _VISIBLE:

@@ -69,9 +69,8 @@ def measure(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> Reac
     shift = max(multiple, side // 4 // multiple * multiple)
     profile = np.zeros(side, np.float64)
     for place in range(_PLACES):
-        for axis in (0, 1):
-            found = _differences(painter, pixels, tile, place, axis, shift)
-            profile[: len(found)] = np.maximum(profile[: len(found)], found)
+        found = _differences(painter, pixels, tile, place, shift)
+        profile[: len(found)] = np.maximum(profile[: len(found)], found)
     reach = max(1, (side - shift) // 2)  # deeper inside there is nothing to compare
     profile = np.maximum.accumulate(profile[:reach][::-1])[::-1]  # at distance k or more
     for limit, room in ((EXACT, side // 6), (CLOSE, reach - 1)):
@@ -90,10 +89,8 @@ def _multiple(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> in
     fits = [step for step in steps if all(side % step == 0 for side in tile)] or [known]
     levels = []
     for step in fits:
-        middle = max(
-            float(_differences(painter, pixels, tile, 1, axis, step)[min(tile) // 4 :].max(initial=0.0))
-            for axis in (0, 1)
-        )
+        found = _differences(painter, pixels, tile, 1, step)
+        middle = float(found[min(tile) // 4 :].max(initial=0.0))
         if middle <= CLOSE:
             return step
         levels.append(middle)
@@ -102,23 +99,25 @@ def _multiple(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> in
 
 
 def _differences(
-    painter: Painter, pixels: np.ndarray, tile: tuple[int, int], place: int, axis: int, shift: int
+    painter: Painter, pixels: np.ndarray, tile: tuple[int, int], place: int, shift: int
 ) -> np.ndarray:
-    """Grey levels that two tiles `shift` apart differ by, for each distance from the nearer border."""
-    reach = [side + (shift if number == axis else 0) for number, side in enumerate(tile)]
-    starts = [
-        max(0, have - need) * place // (_PLACES - 1) for have, need in zip(pixels.shape, reach, strict=False)
-    ]
-    region = pixels[starts[0] : starts[0] + reach[0], starts[1] : starts[1] + reach[1]]
-    missing = [need - have for need, have in zip(reach, region.shape, strict=False)]
-    if max(missing) > 0:
-        region = np.pad(region, [(0, max(0, missing[0])), (0, max(0, missing[1])), (0, 0)], mode="reflect")
+    """Grey levels that two tiles `shift` apart, down and across, differ by where they overlap.
+
+    The k-th of them is the largest at k pixels from the nearest border of the overlap.
+    """
+    need = [side + shift for side in tile]
+    free = [max(0, have - side) for have, side in zip(pixels.shape, need, strict=False)]
+    starts = [room * place // (_PLACES - 1) for room in free]
+    region = pixels[starts[0] : starts[0] + need[0], starts[1] : starts[1] + need[1]]
+    missing = [max(0, side - have) for side, have in zip(need, region.shape, strict=False)]
+    region = np.pad(region, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="reflect")
+    first, second = (painter.paint(region[at : at + tile[0], at : at + tile[1]]) for at in (0, shift))
     scale = painter.image.scale
-    upright = np.moveaxis(region, axis, 0)
-    cuts = (np.moveaxis(upright[at : at + tile[axis]], 0, axis) for at in (0, shift))
-    first, second = (np.moveaxis(painter.paint(cut), axis, 0) for cut in cuts)
-    shared = tile[axis] - shift
-    gap = np.abs(first[shift * scale :] - second[: shared * scale]).max(axis=(1, 2)) * 255.0
-    each = gap.reshape(shared, scale).max(axis=1)  # by input pixel
-    half = (shared + 1) // 2
-    return np.maximum(each[:half], each[::-1][:half])
+    height, width = (side - shift for side in tile)
+    gap = np.abs(first[shift * scale :, shift * scale :] - second[: height * scale, : width * scale])
+    gap = gap.max(axis=2).reshape(height, scale, width, scale).max(axis=(1, 3)) * 255.0  # by input pixel
+    rows, columns = (np.minimum(np.arange(side), np.arange(side)[::-1]) for side in (height, width))
+    near = np.minimum.outer(rows, columns)
+    found = np.zeros(int(near.max()) + 1)
+    np.maximum.at(found, near.ravel(), gap.ravel())
+    return found

@@ -56,11 +56,7 @@ class Writer:
             def write(rows: np.ndarray, top: int) -> None:
                 values = rows @ LUMA[:, None] if self.to_grey else rows
                 made = levels(values * np.float32(picture.white), picture.pixels.dtype)
-                veil = (
-                    []
-                    if picture.alpha is None
-                    else [self._enlarged(picture.alpha[..., None], top, len(rows))]
-                )
+                veil = [] if see_through is None else [self._enlarged(see_through, top, len(rows))]
                 made = np.dstack([made, *veil])
                 append(made)
                 if both is not None:
