@@ -22,9 +22,7 @@ from exporters.apply.writer import Writer
 __all__ = ["ApplyOptions", "ApplyResult", "apply"]
 
 _USUAL, _USUAL_MADE, _LEAST = 512, 1024, 64  # sides of a tile: in, out, and never below
-_WHOLE_MADE = (
-    1536  # side that a network which looks at the whole picture paints at once, unless told otherwise
-)
+_WHOLE_MADE = 1536  # side that a network which looks at the whole picture is given at once
 _VISIBLE = 1.0  # grey levels
 
 
@@ -249,9 +247,9 @@ class _Work:
         if self.reach.everywhere and any(each.tiles > 1 for each in done):
             blend = self.reach.tiling(fixed or (self.side, self.side), self.options.overlap).blend
             return [
-                f"{name} looks at the whole picture, as instance norms do: tiles of it differ by up to "
-                f"{self.reach.settled:.0f} grey levels even in their middles, and a tiled picture is not what "
-                f"the whole one would be; neighbours are blended over {blend} pixels. {whole}"
+                f"{name} looks at the whole picture, as instance norms and pooled attention do: its tiles differ "
+                f"by up to {self.reach.settled:.0f} grey levels even in their middles, and together they are "
+                f"not what the whole picture would be; they are blended over {blend} pixels. {whole}"
             ]
         worst, picture = max(((each.seam or 0.0, each.picture) for each in done), default=(0.0, ""))
         if worst < _VISIBLE:

@@ -1,10 +1,10 @@
 """How far a network sees, measured: how much context a tile needs so that its border does not show.
 
 Two tiles over the same place, one of them shifted, are painted and compared where they overlap. The k-th
-pixel from the nearer border has k pixels of context. A network of finite receptive field paints the same in
+pixel from the nearest border has k pixels of context. A network of finite receptive field paints the same in
 both once k exceeds it, and nearly the same long before where it is deep: far weights are small (Luo et al.
-2016, "Understanding the effective receptive field"). Where the difference does not fall with k, the network
-looks at the whole picture, as instance norms and pooled attention do, and no context makes tiles agree.
+2016, "Understanding the effective receptive field"). Where a change half a tile away still shows, the
+network looks at the whole picture, as instance norms and pooled attention do: no context makes tiles agree.
 
 Measuring treats files of every runtime, precision and origin alike, and sees what roundings do, which a
 walk over the graph would not.
@@ -21,7 +21,6 @@ from exporters.apply.tiles import LEAST_OVERLAP, Tiling
 
 EXACT = 0.02  # grey levels: nothing left but the rounding of floats
 CLOSE = 0.25  # grey levels: no seam, with room for pictures harder than the one measured on
-_SEAM = 1.0  # grey levels that may be seen
 _MULTIPLES = (1, 2, 4, 8, 16, 32)
 _PLACES = 3  # of the picture
 
@@ -34,7 +33,7 @@ class Reach:
         multiple: shifts by multiples of this leave the network's output as it is.
         context: pixels from a tile's border on which tiles agree, or None where they never do.
         settled: grey levels (of 255) that tiles differ by from there on; with None, in their middles.
-        everywhere: the difference does not fall with the distance: the network sees the whole picture.
+        everywhere: a change half a tile away shows: the network looks at the whole picture.
     """
 
     multiple: int
@@ -77,9 +76,18 @@ def measure(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> Reac
         inside = np.flatnonzero(profile <= limit)
         if inside.size and inside[0] <= room:
             return Reach(multiple, int(inside[0]), float(profile[inside[0]]), False)
-    middle = float(profile[-1])
-    everywhere = middle > _SEAM and middle > 0.5 * float(profile[reach // 3])
-    return Reach(multiple, None, middle, everywhere)
+    return Reach(multiple, None, float(profile[-1]), _far(painter, pixels, tile) > CLOSE)
+
+
+def _far(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> float:
+    """Grey levels that the last quarter of a tile changes by when its first quarter is turned to negative."""
+    region = _region(pixels, tile, 1)
+    other = region.copy()
+    quarter = tile[1] // 4
+    other[:, :quarter] = 1 - other[:, :quarter]
+    last = -quarter * painter.image.scale
+    change = painter.paint(other)[:, last:] - painter.paint(region)[:, last:]
+    return float(np.abs(change).max()) * 255.0
 
 
 def _multiple(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> int:
@@ -105,12 +113,7 @@ def _differences(
 
     The k-th of them is the largest at k pixels from the nearest border of the overlap.
     """
-    need = [side + shift for side in tile]
-    free = [max(0, have - side) for have, side in zip(pixels.shape, need, strict=False)]
-    starts = [room * place // (_PLACES - 1) for room in free]
-    region = pixels[starts[0] : starts[0] + need[0], starts[1] : starts[1] + need[1]]
-    missing = [max(0, side - have) for side, have in zip(need, region.shape, strict=False)]
-    region = np.pad(region, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="reflect")
+    region = _region(pixels, (tile[0] + shift, tile[1] + shift), place)
     first, second = (painter.paint(region[at : at + tile[0], at : at + tile[1]]) for at in (0, shift))
     scale = painter.image.scale
     height, width = (side - shift for side in tile)
@@ -121,3 +124,12 @@ def _differences(
     found = np.zeros(int(near.max()) + 1)
     np.maximum.at(found, near.ravel(), gap.ravel())
     return found
+
+
+def _region(pixels: np.ndarray, size: tuple[int, int], place: int) -> np.ndarray:
+    """A piece of the picture, one of `_PLACES` along its diagonal; mirrored where there is not enough."""
+    free = [max(0, have - side) for have, side in zip(pixels.shape, size, strict=False)]
+    top, left = (room * place // (_PLACES - 1) for room in free)
+    piece = pixels[top : top + size[0], left : left + size[1]]
+    missing = [(0, max(0, side - have)) for side, have in zip(size, piece.shape, strict=False)]
+    return np.pad(piece, [*missing, (0, 0)], mode="reflect")

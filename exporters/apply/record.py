@@ -90,7 +90,7 @@ class Record:
             try:
                 lines.append(json.loads(line))
             except json.JSONDecodeError:
-                break  # a call was stopped while it wrote this
+                continue  # a call was stopped while it wrote this
         return [line for line in lines if isinstance(line, dict)]
 
     def _take(self, line: dict[str, Any]) -> None:
