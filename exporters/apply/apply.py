@@ -247,7 +247,7 @@ class _Work:
         if self.reach.everywhere and any(each.tiles > 1 for each in done):
             blend = self.reach.tiling(fixed or (self.side, self.side), self.options.overlap).blend
             return [
-                f"{name} looks at the whole picture, as instance norms and pooled attention do: its tiles differ "
+                f"{name} looks at the whole picture, as instance norms and pooled attention do: tiles differ "
                 f"by up to {self.reach.settled:.0f} grey levels even in their middles, and together they are "
                 f"not what the whole picture would be; they are blended over {blend} pixels. {whole}"
             ]
