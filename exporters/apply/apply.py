@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = ["ApplyOptions", "ApplyResult", "apply"]
 
 _USUAL, _USUAL_MADE, _LEAST = 512, 1024, 64  # sides of a tile: in, out, and never below
 _WHOLE_MADE = 1536  # side that a network which looks at the whole picture is given at once
+_MANY = 50  # tiles from which a picture shows its own progress
 _VISIBLE = 1.0  # grey levels
 
 
@@ -127,7 +129,7 @@ def apply(
         left = [pair for pair in pictures if str(pair[0]) not in kept]
         for number, (source, target) in enumerate(left, start=len(kept) + 1):
             try:
-                work.paint(source, target, progress)
+                work.paint(source, target)
             except NotPainted as error:
                 failed.append((str(source), f"{source}: {error}"))
             except _Unread as error:
@@ -178,7 +180,7 @@ class _Work:
         self.painter, self.options, self.side, self.record = painter, options, side, record
         self.reach = Reach(**record.reach) if record.reach else None
 
-    def paint(self, source: Path, target: Path, progress: Progress) -> None:
+    def paint(self, source: Path, target: Path) -> None:
         """One picture from file to file, written down when done."""
         try:
             picture = read_picture(source)
@@ -198,13 +200,18 @@ class _Work:
         def fetch(top: int, left: int, tall: int, wide: int) -> np.ndarray:
             return convert(pixels[top : top + tall, left : left + wide])
 
+        watched = contextlib.ExitStack()  # a large picture has a bar of its own
+        bars: list[Progress] = []
+
         def on_tile(done: int, total: int) -> None:
-            if total > 1:
-                progress.update(progress.done, picture=source.name, tile=f"{done}/{total}")
+            if total >= _MANY and not bars:
+                bars.append(watched.enter_context(Progress(source.name, total)))
+            for bar in bars:
+                bar.update(done)
 
         writer = Writer(self.record.folder, target, picture, self.painter, beside=self.options.compare)
         top = 0
-        with writer.open() as write:
+        with watched, writer.open() as write:
             for rows in painted_rows(self.painter, fetch, size, tiling, seams, on_tile):
                 rows = rows[: height * scale - top, : width * scale]
                 write(rows, top)
