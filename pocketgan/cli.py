@@ -31,6 +31,7 @@ COMMANDS = {
     "eval": "Compare a generator's pictures with the original's, or with references.",
     "export": "Write ONNX and TFLite files and check each against PyTorch.",
     "bench": "Measure the latency of exported files on this machine.",
+    "compare": "Latency beside a baseline's: exit code 3 if something got slower.",
     "devices": "The phones that adb sees, and whether one is fit to measure on.",
     "report": "Build the report page of a run folder.",
     "doctor": "What is installed, what is missing, and the command that mends it.",
