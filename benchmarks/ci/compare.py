@@ -177,7 +177,7 @@ def _row(key: Key, before: list[_Session], after: list[_Session], threshold: flo
 
 
 def _changed(before: Sequence[BenchResult], after: Sequence[BenchResult]) -> list[str]:
-    """What differs between the sides beside the files: a reader must know it, a verdict stands all the same."""
+    """What differs between the sides beside the files; a verdict stands all the same."""
     notes = []
     for what, look in (
         ("runtimes", lambda d: sorted((d.get("runtimes") or {}).items())),

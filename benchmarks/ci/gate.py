@@ -9,15 +9,15 @@ counts as one observation, and what is tested is the difference of the sides' me
 - A session is cut into blocks of 5 rounds in a row, so that what lasts for a few rounds does not pass for
   independent noise. Its centre is the 20 % trimmed mean of the blocks' logarithmic medians, with Yuen's
   standard error from their winsorised variance (Biometrika 61, 1974): one disturbed block moves neither.
-- To that comes what differs from session to session. Few sessions tell it badly, one not at all; so the variance
-  that the sides show is weighed with an assumed one, as if 4 more sessions had shown that (a moderated t,
-  Smyth 2004). The more sessions, the more theirs counts.
-- A change is called slower or faster where it is beyond the noise band, beyond Student's t at 1 % (one-sided) of
-  that standard error, and a rank test (Mann-Whitney, one-sided, 1 %) of the blocks' medians agrees: no few
-  outliers decide.
-- The noise band is 0.59 of the threshold. A slowdown as large as the threshold is then missed, and none at all
-  taken for one, as rarely as 1.64 and 2.33 standard errors say: in under 5 % and under 1 %
-  of all comparisons, where the standard error is at most a quarter of the threshold.
+- To that comes what differs from session to session. Few sessions tell it badly, one not at all; so the
+  variance that the sides show is weighed with an assumed one, as if 4 more sessions had shown that (a
+  moderated t, Smyth 2004). The more sessions, the more theirs counts.
+- A change is called slower or faster where it is beyond the noise band, beyond Student's t at 1 % (one-sided)
+  of that standard error, and a rank test (Mann-Whitney, one-sided, 1 %) of the blocks' medians agrees: no
+  few outliers decide.
+- The noise band is 0.59 of the threshold. A slowdown as large as the threshold is then missed, and none at
+  all taken for one, as rarely as 1.64 and 2.33 standard errors say: in under 5 % and under 1 % of all
+  comparisons, where the standard error is at most a quarter of the threshold.
 - Where it is larger and the change not clear, there is no verdict but "unstable", with the way out:
   more sessions a side, or a larger threshold. Unstable sessions (`statistics.STABILITY_RULE`) do not count.
   At 5 % one session a side is never enough to say "same"; three are, where the noise is as assumed.
@@ -47,12 +47,13 @@ _Z_MISS = 1.645  # of 95 % detection
 BAND = _Z_ALARM / (_Z_ALARM + _Z_MISS)  # share of the threshold: 0.586
 _TRIM = 0.2  # share of the blocks that is cut off at each end
 _T99 = (31.82, 6.965, 4.541, 3.747, 3.365, 3.143, 2.998, 2.896, 2.821, 2.764)  # Student's t, 1 to 10 freedoms
-_EXACT = 60  # blocks up to which the rank test's distribution is counted out
+_EXACT = 40  # blocks up to which the rank test's distribution is counted out
 GATE_RULE = (
     f"A change counts when it is beyond {BAND:.2f} of the threshold, significant at {LEVEL:.0%} (noise within "
-    f"sessions from blocks of {BLOCK} rounds; from session to session as they show it, weighed with an assumed "
-    f"{ASSUMED_DRIFT:.0%}), and a one-sided rank test of the blocks' medians agrees at {LEVEL:.0%}. Where the standard "
-    "error is above a quarter of the threshold and the change not clear, there is no verdict."
+    f"sessions from blocks of {BLOCK} rounds; from session to session as they show it, weighed with an "
+    f"assumed {ASSUMED_DRIFT:.0%}), and a one-sided rank test of the blocks' medians agrees at {LEVEL:.0%}. "
+    "Where the standard error is above a quarter of the threshold and the change not clear, there is no "
+    "verdict."
 )
 
 
@@ -128,7 +129,7 @@ def judge(
 def rank_test(lower: Sequence[float] | np.ndarray, upper: Sequence[float] | np.ndarray) -> float:
     """Mann and Whitney's test: how likely ranks of `upper` at least as high are if both are one population.
 
-    Exact, ties included, up to 60 values (every choice of ranks counted); beyond, by the normal
+    Exact, ties included, up to 40 values (every choice of ranks counted); beyond, by the normal
     approximation with corrections for ties and continuity.
 
     Returns:

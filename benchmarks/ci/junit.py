@@ -1,8 +1,8 @@
 """JUnit XML, which every CI reads: a test suite for each device, a test case for each row.
 
 `time` is the median in seconds; all other figures are properties. A fault of the measuring is an
-`error`, a regression or a wrong picture a `failure`, and a row without a verdict is `skipped`: none of the three
-counts as passed. Written with junitparser, in the dialect of pytest and Jenkins (xunit2).
+`error`, a regression or a wrong picture a `failure`, and a row without a verdict is `skipped`: none of the
+three counts as passed. Written with junitparser, in the dialect of pytest and Jenkins (xunit2).
 """
 
 from __future__ import annotations

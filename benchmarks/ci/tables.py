@@ -15,6 +15,8 @@ SUMMARY_LIMIT = 1024 * 1024
 """Bytes that GitHub shows of a step's summary; one byte more, and it shows none."""
 _KEEP_FREE = 4096  # bytes, for what others add to the same summary and for our last line
 _SIGNS = {"passed": "✅", "failed": "❌", "error": "⚠️", "skipped": "⚪"}
+_COMPARED = ("baseline", "change")
+_RIGHT = ("threads", "median", *_COMPARED)
 _COLUMNS = ("device", "runtime", "precision", "model", "threads", "state", "said", "verdict")
 
 
@@ -40,9 +42,7 @@ def markdown(rows: Sequence[Row], limit: int = SUMMARY_LIMIT) -> str:
         f"### Latency: {told}",
         "",
         f"|{'|'.join(head)}|",
-        "|"
-        + "|".join("-:" if name in ("threads", "median", "baseline", "change") else "-" for name in head)
-        + "|",
+        "|" + "|".join("-:" if name in _RIGHT else "-" for name in head) + "|",
     ]
     used = sum(len(line.encode()) + 1 for line in lines)
     ordered = sorted(rows, key=lambda row: (list(_SIGNS).index(row.state) + 3) % 4)

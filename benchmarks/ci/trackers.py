@@ -12,7 +12,7 @@ from benchmarks.ci.rows import Row, plain, unique
 
 
 def github_benchmark(rows: Sequence[Row]) -> str:
-    """For github-action-benchmark's tool "customSmallerIsBetter": medians in ms with the middle half's width."""
+    """For github-action-benchmark's "customSmallerIsBetter": medians in ms, half the middle half as range."""
     return _json(
         [
             {
