@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from bench_files import samples
 
-from benchmarks.ci.gate import ASSUMED_DRIFT, BAND, BLOCK, _student, judge, rank_test
+from benchmarks.ci.gate import ASSUMED_DRIFT, BLOCK, LEVEL, _student, judge, rank_test
 from benchmarks.statistics import summarise
 
 RECORDED = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "rounding.json"
@@ -58,7 +58,7 @@ def test_a_known_shift_is_measured_and_named() -> None:
 
 
 def test_the_standard_error_of_quiet_sessions_is_what_was_assumed() -> None:
-    # No noise within or between: (4 * drift^2 + 0) / (4 + 4) is each side's variance, a third of it its mean's.
+    # No noise within or between: (4 * drift^2 + 0) / (4 + 4) is each side's variance, a third its mean's.
     found = judge([[20.0] * 30] * 3, [[20.0] * 30] * 3)
     error = math.sqrt(2 * 4 * ASSUMED_DRIFT**2 / 8 / 3)
     assert found.high == pytest.approx(math.expm1(2.896 * error)) and found.verdict == "same"
@@ -114,7 +114,7 @@ def session(series: np.ndarray, chance: np.random.Generator, drift: float) -> li
     return list(np.concatenate(blocks) * np.exp(chance.normal(0, drift)))
 
 
-def verdicts(factor: float, drift: float, times: int, seed: int, sessions: int = 3) -> dict[str, list[str]]:
+def verdicts(factor: float, drift: float, times: int, seed: int, sessions: int = 5) -> dict[str, list[str]]:
     """For each recorded series, the verdicts on `times` pairs of sides of which the new one is slowed."""
     chance = np.random.default_rng(seed)
     return {
@@ -127,3 +127,42 @@ def verdicts(factor: float, drift: float, times: int, seed: int, sessions: int =
         ]
         for name, series in recorded().items()
     }
+
+
+def share(found: dict[str, list[str]], *names: str) -> float:
+    """Verdicts of these names among all."""
+    every = [verdict for own in found.values() for verdict in own]
+    return sum(verdict in names for verdict in every) / len(every)
+
+
+def test_false_alarms_are_rarer_than_one_in_a_hundred() -> None:
+    for drift in (0.0, ASSUMED_DRIFT):
+        found = verdicts(1.0, drift, times=40, seed=1)
+        assert len(found) == 13 and share(found, "slower") < 0.01 and share(found, "faster") < 0.01
+        assert share(found, "same") > 0.8  # not by saying nothing
+
+
+def test_a_slowdown_of_5_percent_is_found_and_never_passes() -> None:
+    found = verdicts(1.05, ASSUMED_DRIFT, times=40, seed=2)
+    assert share(found, "same", "faster") < 0.02  # the rest have no verdict, which is no pass
+    summaries = {name: summarise(values) for name, values in recorded().items()}
+    quiet = {name: own for name, own in found.items() if summaries[name].iqr < 0.05 * summaries[name].median}
+    assert len(quiet) == 8 and share(quiet, "slower") > 0.95
+    assert share(found, "slower") > 0.9
+
+
+def test_twice_the_assumed_drift_raises_few_alarms() -> None:
+    assert share(verdicts(1.0, 2 * ASSUMED_DRIFT, times=40, seed=3), "slower") < 0.025
+
+
+def test_a_rank_test_of_all_samples_alone_would_cry_wolf() -> None:
+    """Why the gate does not rely on it: the same sessions, nothing slower, and many alarms."""
+    chance, alarms = np.random.default_rng(4), 0
+    every = list(recorded().values())
+    for number in range(200):
+        before, after = (
+            np.concatenate([session(every[number % 13], chance, ASSUMED_DRIFT) for _ in range(5)])
+            for _ in range(2)
+        )
+        alarms += rank_test(before, after) < LEVEL
+    assert alarms / 200 > 5 * LEVEL

@@ -131,6 +131,12 @@ def find_sessions(path: Path, *, allow_emulated: bool = False) -> list[BenchResu
     Raises:
         GateError, PocketganError: see `read_bench`; or there is none.
     """
+    if not path.exists():
+        raise PocketganError(
+            f"there is no {path}",
+            allowed="a bench.json, or a folder with one or several below it",
+            fix=f"measure: pocketgan bench EXPORT_DIR --output-dir {path}",
+        )
     if path.is_dir() and not (path / "bench.json").exists():
         found = sorted(path.rglob("bench.json"))
         if not found:

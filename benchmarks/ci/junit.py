@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 from benchmarks.ci.rows import Row, plain
 
@@ -32,7 +33,7 @@ def junit(rows: Sequence[Row]) -> str:
     return buffer.getvalue().decode("utf-8") + "\n"
 
 
-def _case(row: Row):  # type: ignore[no-untyped-def]  # junitparser comes only when it is needed
+def _case(row: Row) -> Any:
     from junitparser import Error, Failure, Skipped
     from junitparser.xunit2 import TestCase
 

@@ -71,7 +71,7 @@ class Row:
 
     Attributes:
         summary: of the new samples, of several sessions the last stable one's; None when there are none.
-        state, said: what CI shall make of it, and why.
+        state, said: what CI shall make of it, and why; as raw as names are, so formats write it `plain`.
         facts: other figures, by a name with its unit.
         judged: against a baseline; None without one.
     """
@@ -103,7 +103,7 @@ def rows_of(result: BenchResult) -> list[Row]:
 
 def row_of_error(name: str, error: PocketganError) -> Row:
     """The row of a session that ended before it measured anything, so that CI shows why."""
-    return Row(Key("unknown device", "-", "-", name, 0), None, "error", plain(" ".join(str(error).split())))
+    return Row(Key("unknown device", "-", "-", name, 0), None, "error", " ".join(str(error).split()))
 
 
 def key_of(result: BenchResult, series: Series) -> Key:

@@ -63,7 +63,7 @@ def compare_command(
     """Compare the latencies in NEW with those in BASELINE; exit code 3 if something got slower.
 
     Each is a bench.json or a folder. A folder may hold those of several sessions (one folder each), which are
-    taken together: three a side tell a slowdown of 5 % from what differs between sessions.
+    taken together: five a side tell a slowdown of 5 % from what differs between sessions.
     Rows are matched by device, runtime, precision, model and threads. What is missing or too noisy for a
     verdict does not pass either.
     """
@@ -92,7 +92,9 @@ def _text(result: Compared) -> str:
             judged = row.judged
             if row.key.device != device or judged is None:
                 continue
-            before, after = judged.baseline_ms, judged.new_ms or (row.summary and row.summary.median)
+            before, after = judged.baseline_ms, judged.new_ms
+            if after is None and row.summary is not None:
+                after = row.summary.median
             rows.append(
                 (
                     judged.verdict,
@@ -103,7 +105,7 @@ def _text(result: Compared) -> str:
                     "-" if after is None else words.milliseconds(after),
                     change_words(row),
                     f"{judged.sessions[0]}, {judged.sessions[1]}",
-                    plain(row.said or ""),
+                    plain(row.said.removeprefix(f"{judged.verdict}: ")),
                 )
             )
         head = ("", "model", "runtime", "threads", "baseline", "new", "change", "sessions", "")
