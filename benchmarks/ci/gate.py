@@ -51,9 +51,9 @@ _EXACT = 40  # blocks up to which the rank test's distribution is counted out
 GATE_RULE = (
     f"A change counts when it is beyond {BAND:.2f} of the threshold, significant at {LEVEL:.0%} (noise "
     f"within sessions from blocks of {BLOCK} rounds; from session to session as they show it, weighed with "
-    f"an assumed {ASSUMED_DRIFT:.0%}), and a one-sided rank test of the blocks' medians agrees at {LEVEL:.0%}. "
-    "Where the standard error is above a quarter of the threshold and the change not clear, there is no "
-    "verdict."
+    f"an assumed {ASSUMED_DRIFT:.0%}), and a one-sided rank test of the blocks' medians agrees at "
+    f"{LEVEL:.0%}. Where the standard error is above a quarter of the threshold and the change not clear, "
+    "there is no verdict."
 )
 
 
