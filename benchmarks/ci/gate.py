@@ -95,11 +95,11 @@ def judge(
     counts = len(before.centres), len(after.centres)
     for name, side in (("baseline", before), ("new", after)):
         if len(side.refused) > len(side.centres):
-            reason = f"{name}: {side.refused[0]}"
+            cause = f"{name}: {side.refused[0]}"
             if len(side.refused) > 1:
-                reason += f" (and {len(side.refused) - 1} more of its sessions)"
+                cause += f" (and {len(side.refused) - 1} more of its sessions)"
             told = {"baseline_ms": _middle(baseline), "new_ms": _middle(new)}
-            return Judged("unstable", reason, sessions=counts, **told)
+            return Judged("unstable", cause, sessions=counts, **told)
     shift = float(after.centres.mean() - before.centres.mean())
     error, quantile = _standard_error(before, after)
     allowed = math.log1p(threshold)
