@@ -36,7 +36,7 @@ from itertools import pairwise
 import numpy as np
 
 from benchmarks.ci.rows import Judged
-from benchmarks.statistics import summarise
+from benchmarks.statistics import instability
 
 BLOCK = 5  # rounds in a row whose median is one observation; also a turn of a phone's runner
 ASSUMED_DRIFT = 0.01  # standard deviation from session to session, before any are seen
@@ -164,7 +164,7 @@ def _middle(sessions: Sequence[Sequence[float]]) -> float:
 def _side(sessions: Sequence[Sequence[float]]) -> _Side:
     refused, centres, blocks, variances = [], [], [], []
     for samples in sessions:
-        if (reason := summarise(samples).unstable) is not None:
+        if (reason := instability(samples)) is not None:
             refused.append(reason)
             continue
         values = np.log(np.asarray(samples, np.float64))
