@@ -91,12 +91,17 @@ def _whole(teacher: Teacher | None, budget: Budget) -> int:
     if budget.share is None:
         return 0
     if not isinstance(teacher, NetworkTeacher):
-        raise UsageError(
-            "a share needs a teacher whose cost is known: a network of ours",
-            got=budget.text,
-            allowed="an amount: macs=1G, params=350k, bytes=1.8MB",
-        )
+        raise refuse_share(budget)
     return int(getattr(count(teacher.module, teacher.image.input_shape), budget.metric))
+
+
+def refuse_share(budget: Budget) -> UsageError:
+    """The error for a share of a teacher that only answers with pictures."""
+    return UsageError(
+        "a share needs a teacher whose cost is known: a network of ours",
+        got=budget.text,
+        allowed="an amount: macs=1G, params=350k, bytes=1.8MB",
+    )
 
 
 def spread(budgets: Sequence[Budget], count: int) -> list[Budget]:
