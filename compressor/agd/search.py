@@ -16,20 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compressor.agd.course import Course
 from compressor.agd.limits import limits_of
 from compressor.agd.member import choice_of
 from compressor.agd.options import SearchOptions
 from compressor.agd.outcome import RECORD, describe, write_family
 from compressor.agd.space import SearchSpace
 from compressor.agd.supernet import derive
-from compressor.agd.teachers import Teacher
+from compressor.agd.teachers import NetworkTeacher, Teacher
 from compressor.agd.training import FINALISTS, Search
 from compressor.budget import Budget
+from compressor.cost import count
 from compressor.files import claim_folder, read_json, write_json
 from compressor.generators import Generator, load, save
 from compressor.launch import leads
 from compressor.options import deciding
-from compressor.training import ranks
+from compressor.training import ranks, watch
 from compressor.training.loop import Loop, choose_device
 
 
@@ -83,6 +85,7 @@ def search(
         PocketganError: pictures cannot be read, or `output` is taken.
     """
     options = options.effective
+    watch.check(options)
     ranks.check_batch("search", options.batch, options.accumulate)
     limits = limits_of(space, budgets, teacher)
     folders = [output / limit.name if len(limits) > 1 else output for limit in limits]
@@ -100,16 +103,26 @@ def search(
         **deciding(options),
     }
     steps = options.pretrain + options.steps
-    loop = Loop("search", steps, output / "checkpoint.pt", run.parts(), identity, log)
+    names = [limit.name if len(limits) > 1 else "" for limit in limits]
+    courses = {name: Course(space, member) for name, member in zip(names, run.members, strict=True)}
+    seen = watch.Watch("search", steps, dict(zip(names, folders, strict=True)), options, run.samples, courses)
+    parts = {**run.parts(), "watch": seen}
+    loop = Loop("search", steps, output / "checkpoint.pt", parts, identity, log)
     loop.resume()
     for step in loop:
-        loop.report(**run.step(step))
-    told = {"teacher": teacher.identity, "seed": seed, "options": deciding(options)}
+        figures = run.step(step)
+        loop.report(**figures)
+        seen.look(step + 1, figures, last=step + 1 == steps)
+    seen.close()
+    settings = {
+        key: str(value) if isinstance(value, Path) else value for key, value in deciding(options).items()
+    }
+    told = {"teacher": teacher.identity, "teacher_cost": _cost_of(teacher), "seed": seed, "options": settings}
     found = []
-    for member, folder in zip(run.members, folders, strict=True):
+    for name, member, folder in zip(names, run.members, folders, strict=True):
         best = member.decide(run.measure, steps, [seed, FINALISTS])
         generator = derive(run.supernet, choice_of(best))
-        document = describe(space, member, best, generator, loop.trajectory, **told)
+        document = describe(space, member, best, generator, loop.trajectory, **told, **seen.document(name))
         found.append(SearchResult(generator, folder, document))
 
     def write() -> None:
@@ -123,6 +136,14 @@ def search(
     ranks.on_leader(write)
     loop.finish()
     return [_read(result.folder) for result in found] if leads() else found
+
+
+def _cost_of(teacher: Teacher) -> dict[str, int] | None:
+    """What the teacher costs at its usual size, where it is a network that can be counted."""
+    if not isinstance(teacher, NetworkTeacher):
+        return None
+    cost = count(teacher.module, teacher.image.input_shape)
+    return {name: getattr(cost, name) for name in ("macs", "literature_macs", "parameters", "bytes")}
 
 
 def _read(folder: Path) -> SearchResult:
