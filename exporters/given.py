@@ -7,10 +7,9 @@ from pathlib import Path
 
 from compressor.files import atomic, claim_folder, sha256
 from compressor.generators.spec import ImageFormat
-from exporters.result import ExportedFile, ExportResult
+from exporters.result import GIVEN, ExportedFile, ExportResult
 from exporters.versions import versions
 
-KIND = "as given"
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "int8": "int8", "uint8": "int8"}
 
 
@@ -40,7 +39,7 @@ def take(file: Path, image: ImageFormat, output: Path, layout: str | None = None
         file=path.name,
         runtime="onnxruntime" if onnx else "litert",
         precision=precision,
-        kind=KIND,
+        kind=GIVEN,
         bytes=path.stat().st_size,
         sha256=sha256(path),
         input_layout=layout or ("NCHW" if onnx else "NHWC"),

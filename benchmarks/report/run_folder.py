@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks.report.pareto import Pareto, read_pareto
 from benchmarks.report.searched import Searching, read_search
 from benchmarks.report.watched import Watched, read_watched
 from benchmarks.samples import BenchResult, read_bench
@@ -68,6 +69,32 @@ class Distillation:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """The budget of the whole job: from the generator that came in to the one that comes out.
+
+    Attributes:
+        original: costs by metric, where they are known: what only answers with pictures has none.
+        within: whether the target is met.
+    """
+
+    asked: str
+    metric: str
+    target: int
+    original: Mapping[str, int] | None
+    reached: Mapping[str, int]
+
+    @property
+    def within(self) -> bool:
+        """The target is met."""
+        return self.reached[self.metric] <= self.target
+
+    @property
+    def share(self) -> float | None:
+        """Reached over original, in the budget's metric."""
+        return self.reached[self.metric] / self.original[self.metric] if self.original else None
+
+
+@dataclass(frozen=True)
 class Fidelity:
     """One picture's row of eval.json; PSNR in dB, infinite for equal pictures."""
 
@@ -106,6 +133,8 @@ class RunFolder:
     stages: Mapping[str, Any] = field(default_factory=dict)
     prune: Pruning | None = None
     search: Searching | None = None
+    pareto: Pareto | None = None
+    train: Distillation | None = None
     distill: Distillation | None = None
     evaluation: Evaluation | None = None
     exports: Mapping[str, ExportResult] = field(default_factory=dict)
@@ -116,13 +145,30 @@ class RunFolder:
     def missing(self) -> list[str]:
         """Stages of which the folder holds nothing usable."""
         there = {
-            "prune": self.prune,
+            "prune": self.prune or self.search or self.pareto,
             "distill": self.distill,
             "eval": self.evaluation,
             "export": self.exports,
             "bench": self.bench,
         }
-        return [stage for stage, found in there.items() if not found]
+        return [] if self.only_search else [stage for stage, found in there.items() if not found]
+
+    @property
+    def only_search(self) -> bool:
+        """What `pocketgan search` wrote, of which nothing more is expected."""
+        others = (self.stages, self.prune, self.distill, self.evaluation, self.exports, self.bench)
+        return bool(self.search or self.pareto) and not any(others) and self.recipe is None
+
+    @property
+    def whole(self) -> Whole | None:
+        """What was asked and reached in the end; None before there is anything."""
+        prune, search = self.prune, self.search
+        if prune is not None:
+            before = search.teacher_cost if search else prune.original
+            return Whole(prune.asked, prune.metric, prune.target, before, prune.reached)
+        if search is not None:
+            return Whole(search.asked, search.metric, search.target, search.teacher_cost, search.reached)
+        return None
 
 
 def read_run(folder: Path) -> RunFolder:
@@ -165,17 +211,20 @@ def read_run(folder: Path) -> RunFolder:
         or attempt("prune", folder / "prune.json", _read_prune),
         search=attempt("search", folder / "search" / "search.json", read_search)
         or attempt("search", folder / "search.json", read_search),
+        pareto=attempt("pareto", folder / "pareto.json", read_pareto),
+        train=attempt("train", folder / "train" / "distill.json", _read_distill),
         distill=attempt("distill", folder / "distill" / "distill.json", _read_distill),
         evaluation=attempt("eval", folder / "eval" / "eval.json", _read_evaluation),
         exports=exports,
         bench=bench,
         problems=problems,
     )
-    nothing = len(run.missing) == 5 and run.search is None
+    nothing = len(run.missing) == 5
     if not problems and nothing and run.recipe is None and run.environment is None:
         raise PocketganError(
             f"{folder} holds nothing to report",
-            allowed="a run folder, or a folder with prune.json, search.json, export.json or bench.json in it",
+            allowed="a run folder, or a folder with prune.json, search.json, pareto.json, export.json or "
+            "bench.json in it",
             fix="make one: pocketgan run RECIPE.yaml",
         )
     return run

@@ -63,6 +63,7 @@ def describe(
         "within": bool(best["within"]),
         "range": list(member.chain.range()),
         "size": list(space.image.size),
+        "scale": space.image.scale,
         "choice": choice.as_json(),
         "positions": positions,
         "residuals": [[r.first, r.last, r.scale] for r in space.residuals],
