@@ -52,7 +52,9 @@ def front(pareto: Pareto) -> Front:
     ]
     if pareto.teacher:
         cost = pareto.teacher * pareto.factor
-        pins.append(Pin("T", place(cost), up.share(0.0), f"the teacher: {words.scaled(cost)} MACs", "teacher"))
+        pins.append(
+            Pin("T", place(cost), up.share(0.0), f"the teacher: {words.scaled(cost)} MACs", "teacher")
+        )
     for sign, row in zip("ABC", pareto.published, strict=False):
         text = f"{row.name}, published: {words.scaled(row.macs)} MACs"
         pins.append(Pin(sign, place(row.macs), 1.0, text, "published"))
