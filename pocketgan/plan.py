@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from compressor.budget import Budget
 from compressor.errors import UsageError
 from pocketgan.recipe import Recipe
-from pocketgan.stages import ask, settled, stages_of
+from pocketgan.stages import ask, reach, settled, stages_of
 
 if TYPE_CHECKING:
     from compressor.agd.member import Limit
@@ -43,11 +43,7 @@ def check(recipe: Recipe) -> Checked:
     if recipe.search is not None:
         return _check_search(recipe, generator)
     assert generator is not None  # the recipe has seen to it
-    from compressor.coronet.targets import joint_cost
-    from compressor.graph import trace
-
-    graph = trace(generator.module, generator.spec.image.input_shape)
-    joint_cost(graph, generator.module, Budget.parse(recipe.budget))
+    reach(generator, Budget.parse(recipe.budget))
     return Checked(generator)
 
 

@@ -71,6 +71,9 @@ def _search(recipe: Recipe, folder: Path) -> None:
         resume=True,
         log=folder / "metrics.jsonl",
     )
+    if recipe.prunes:  # how far the found network can be pruned is better known before it is trained
+        final = settled(Budget.parse(recipe.budget), _teaching(recipe, folder))
+        reach(_model(recipe, folder, "search"), final)
 
 
 def _train(recipe: Recipe, folder: Path) -> None:
@@ -198,6 +201,19 @@ def ask(recipe: Recipe, folder: Path | None = None) -> Teacher:
     if folder is not None and recipe.generator.is_network:
         return NetworkTeacher(_model(recipe, folder, "original"), device)
     return recipe.generator.teacher(_every_picture(recipe), device)
+
+
+def reach(generator: Generator, budget: Budget) -> None:
+    """Refuse a budget that pruning this generator cannot reach, or that it meets already.
+
+    Raises:
+        UsageError: the least that can be reached is said.
+    """
+    from compressor.coronet.targets import joint_cost
+    from compressor.graph import trace
+
+    graph = trace(generator.module, generator.spec.image.input_shape)
+    joint_cost(graph, generator.module, budget)
 
 
 def settled(budget: Budget, teacher: Generator | Teacher) -> Budget:

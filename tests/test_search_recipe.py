@@ -221,7 +221,7 @@ def test_settings_that_contradict_each_other_are_refused(job: Path, text: str, w
     ("settings", "words"),
     [
         (["search.budget=macs=99M"], "large enough"),
-        (["search.budget=macs=5%", "budget=macs=1%"], "small enough"),
+        (["search.budget=macs=2%", "budget=macs=1%"], "small enough"),
         (["budget=macs=1.4M"], "nothing is left to prune"),
         (["search.space=nowhere"], "'nowhere'"),
         (["generator={outputs: pictures, size: [32, 32]}"], "a share needs a teacher"),
@@ -235,6 +235,17 @@ def test_what_cannot_be_is_said_before_anything_is_written(
     done = CliRunner().invoke(main, [*line, *(f"--set={setting}" for setting in settings)])
     assert done.exit_code == 2 and words in done.stderr, done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_what_pruning_cannot_reach_is_said_before_the_found_network_is_trained(
+    job: Path, tmp_path: Path
+) -> None:
+    line = ["run", str(job), "--output-dir", str(tmp_path / "run"), "--set=search.budget=macs=5%"]
+    done = CliRunner().invoke(main, [*line, "--set=budget=macs=1%", "--set=search.steps=1"])
+    assert done.exit_code == 2 and "cannot be reached" in done.stderr and "at least" in done.stderr
+    assert (tmp_path / "run" / "search" / "search.json").exists() and not (
+        tmp_path / "run" / "train"
+    ).exists()
 
 
 def test_a_dry_run_tells_space_and_stages(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -71,7 +72,7 @@ def test_the_front_places_networks_teacher_and_published_rows(tmp_path: Path, sc
     drawn = front(run.pareto)
     own = [pin for pin in drawn.pins if pin.kind == "own"]
     assert [pin.sign for pin in own] == ["1", "2", "3", "4", "5"]
-    gaps = [a.x - b.x for a, b in zip(own, own[1:], strict=False)]
+    gaps = [a.x - b.x for a, b in itertools.pairwise(own)]
     assert gaps == pytest.approx([gaps[0]] * 4, rel=1e-3)  # each half as dear: equal steps of a logarithm
     span = drawn.up.high - drawn.up.low
     assert [(pin.y * span + drawn.up.low) for pin in own] == pytest.approx([0.03 * 1.3**k for k in range(5)])
@@ -178,7 +179,7 @@ def test_in_a_browser_nothing_overflows_and_pins_stand_where_they_should(
         "[...document.querySelectorAll('.pinned .pin')].map(p => p.getBoundingClientRect().x)"
     )
     assert len(places) == 9  # five found, their teacher, three published
-    steps = [a - b for a, b in zip(places[:4], places[1:5], strict=True)]
+    steps = [a - b for a, b in itertools.pairwise(places[:5])]
     assert steps == pytest.approx([steps[0]] * 4, abs=0.5) and steps[0] > 20
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_a_feature_networks_path_is_kept_in_the_record(tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     widths, state = [3, 64, 64, 128, 128], {}
     for (block, number), (before, after) in zip(
-        [(1, 1), (1, 2), (2, 1), (2, 2)], zip(widths, widths[1:], strict=False), strict=True
+        [(1, 1), (1, 2), (2, 1), (2, 2)], itertools.pairwise(widths), strict=True
     ):
         state[f"block{block}_conv{number}.weight"] = 0.05 * torch.randn(after, before, 3, 3, generator=draw)
         state[f"block{block}_conv{number}.bias"] = torch.zeros(after)

@@ -13,7 +13,8 @@ from typing import Any
 from benchmarks.report import figures, front, words
 from benchmarks.report.findings import BASELINE, Findings, Row, Timing, busy, find, precision_remarks
 from benchmarks.report.pictures import filmstrip, gather
-from benchmarks.report.run_folder import Distillation, Pruning, RunFolder, read_run
+from benchmarks.report.records import Distillation, Pruning
+from benchmarks.report.run_folder import RunFolder, read_run
 from benchmarks.report.searched import COLOURS, Searching, draw, draw_turn
 from benchmarks.report.watched import Watched
 from benchmarks.statistics import RATIO_RULE, STABILITY_RULE
