@@ -101,7 +101,7 @@ def made_by(name: str, stated: Mapping[str, Any] | None) -> Generator:
     content = hashlib.sha256()
     for key, value in module.state_dict().items():
         content.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        content.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        content.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     notes = (
         ()
         if said or {"input_range", "output_range"} <= set(stated or {})
