@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compressor.agd.space import SearchSpace
@@ -39,7 +39,7 @@ class Case:
     batch: int = 1
 
 
-IMDN = {"teacher": "weights/IMDN_x4.pth", "factory": "benchmarks.networks.imdn:imdn_x4", "images": T91}
+IMDN: dict[str, Any] = {"teacher": "weights/IMDN_x4.pth", "factory": "benchmarks.networks.imdn:imdn_x4", "images": T91}
 CASES = {
     "st-folder": Case("macs=1G", HORSES, outputs=ZEBRAS),
     "st-gan-compression": Case("macs=1G", HORSES, "weights/gan_compression_horse2zebra.pth"),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from compressor.agd.teachers import FolderTeacher, Teacher
 from compressor.data.images import fit, list_images, read_image, to_pixels, to_tensor, write_image
 from compressor.errors import PocketganError, UsageError
 from compressor.files import claim_folder, read_json, write_json
@@ -40,7 +41,7 @@ def evaluate(
     images: Sequence[Path],
     output: Path,
     *,
-    teacher: Generator | None = None,
+    teacher: Generator | Teacher | None = None,
     reference: Path | None = None,
     pictures: int = 6,
     resume: bool = False,
@@ -51,7 +52,7 @@ def evaluate(
         generator: what to judge.
         images: inputs; best ones it was not trained on.
         output: folder for eval.json and images/NAME.{input,original,compressed,error}.png.
-        teacher: the generator whose outputs are the reference, or
+        teacher: whose outputs are the reference: a generator, or what only answers with pictures; or
         reference: a folder of wanted outputs with the inputs' file names (any picture ending).
         pictures: how many to keep as files.
         resume: return what an earlier call wrote.
@@ -70,13 +71,20 @@ def evaluate(
         return EvalResult(output, read_json(output / "eval.json"))
     claim_folder(output, resume=True)
     partners = {path.stem: path for path in list_images(reference)} if reference else {}
+    # an upscaler's pictures keep their size, which a file of one size would refuse
+    fixed = getattr(teacher, "fixed", None) if generator.spec.image.scale > 1 else None
     rows: list[dict[str, Any]] = []
     with Progress("eval", len(images)) as progress:
         for number, path in enumerate(images):
-            pixels = prepare(read_image(path, generator.spec.image.channels[0]), generator.spec.image)
+            whole = read_image(path, generator.spec.image.channels[0])
+            pixels = prepare(whole, generator.spec.image)
+            if fixed is not None:
+                pixels = _cut_or_fit(whole, fixed)
             made = run(generator, pixels)
-            if teacher is not None:
+            if isinstance(teacher, Generator):
                 wanted = run(teacher, pixels)
+            elif teacher is not None:
+                wanted = _taught(teacher, path, whole, pixels)
             else:
                 wanted = _partner(partners, path, generator.spec.image, made.shape)
             rows.append({"name": path.stem, "psnr": psnr(made, wanted), "ssim": ssim(made, wanted)})
@@ -132,6 +140,26 @@ def run(generator: Generator, pixels: np.ndarray) -> np.ndarray:
             fix="give another --size",
         ) from error
     return to_pixels(output, image.output_range)
+
+
+def _taught(teacher: Teacher, path: Path, whole: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """What a teacher makes of a picture (H, W, C) in [0, 1], of which `pixels` is the part looked at."""
+    image = teacher.image
+    if not isinstance(teacher, FolderTeacher):
+        return to_pixels(teacher(to_tensor(pixels, image.input_range)), image.output_range)
+    size = pixels.shape[:2] if image.scale == 1 else whole.shape[:2]
+    made = to_pixels(torch.from_numpy(teacher.output_of(path, (size[0], size[1]))), image.output_range)
+    top, left = ((have - want) // 2 * image.scale for have, want in zip(size, pixels.shape[:2], strict=True))
+    height, width = (side * image.scale for side in pixels.shape[:2])
+    return made[top : top + height, left : left + width]
+
+
+def _cut_or_fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The middle of a picture for a teacher of one size, scaled where it is too small."""
+    if pixels.shape[0] < size[0] or pixels.shape[1] < size[1]:
+        return fit(pixels, size)
+    top, left = ((have - want) // 2 for have, want in zip(pixels.shape[:2], size, strict=True))
+    return pixels[top : top + size[0], left : left + size[1]]
 
 
 def _partner(partners: dict[str, Path], path: Path, image: ImageFormat, shape: tuple[int, ...]) -> np.ndarray:

@@ -13,6 +13,7 @@ from compressor.files import read_json, write_json
 
 FORMAT = "pocketgan.export/1"
 FILE = "export.json"
+GIVEN = "as given"  # the kind of a file that somebody else made: nothing to compare it with
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class ExportedFile:
         runtime: "onnxruntime" or "litert".
         precision: what was asked for: "fp32", "fp16" or "int8".
         kind: what it is: "fp32", "fp16" (half arithmetic), "fp16-weights" (half weights, float
-            arithmetic) or "int8-static".
+            arithmetic), "int8-static", or `GIVEN` for a file that somebody else made.
         bytes, sha256, seconds: size, hash and the time it took to make and check.
         input_layout: "NCHW" or "NHWC"; input and output are float32.
         parity: against the PyTorch module.

@@ -143,7 +143,7 @@ resume = click.option(
 def generator_options(function: F) -> F:
     """The options for a user's own network; the command gets them as `source`, to be called with a path.
 
-    `source(path)` is a `pocketgan.recipe.GeneratorSource`.
+    `source(path)` is a `pocketgan.source.GeneratorSource`.
     """
     pair = Numbers("LO,HI", float, ",", 2)
 
@@ -160,7 +160,7 @@ def generator_options(function: F) -> F:
         channels: Any,
         **kwargs: Any,
     ) -> Any:
-        from pocketgan.recipe import GeneratorSource
+        from pocketgan.source import GeneratorSource
 
         source = functools.partial(
             GeneratorSource,

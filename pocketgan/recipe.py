@@ -6,19 +6,18 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+from compressor.agd.options import SearchOptions
 from compressor.budget import Budget
 from compressor.errors import PocketganError, UsageError
 from compressor.files import atomic
 from compressor.options import DistilOptions, PruneOptions
 from pocketgan.options import nearest
+from pocketgan.source import GeneratorSource
 from pocketgan.strict_yaml import Value, as_plain, build, parse, put
-
-if TYPE_CHECKING:
-    from compressor.generators import Generator, ImageFormat
 
 FORMATS = ("onnx", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -28,63 +27,6 @@ def _at_least_one(section: str, settings: object, *names: str) -> None:
     for name in names:
         if getattr(settings, name) < 1:
             raise UsageError(f"{section}.{name} must be 1 or more", got=getattr(settings, name))
-
-
-@dataclass(frozen=True)
-class GeneratorSource:
-    """Where a generator comes from, and what its file does not say.
-
-    Attributes:
-        checkpoint: a checkpoint file or a folder of our own format.
-        factory: "module:callable" for a network of the user's own.
-        arguments: of the family's constructor, where the checkpoint does not tell them.
-        input_range, output_range, size, scale, multiple, channels: see
-            `compressor.generators.ImageFormat`; None where the file or the family says it.
-    """
-
-    checkpoint: Path
-    factory: str | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    input_range: tuple[float, float] | None = None
-    output_range: tuple[float, float] | None = None
-    size: tuple[int, int] | None = None
-    scale: int | None = None
-    multiple: int | None = None
-    channels: tuple[int, int] | None = None
-
-    @property
-    def stated(self) -> dict[str, Any]:
-        """Those fields of `ImageFormat` that were given."""
-        names = ("input_range", "output_range", "size", "scale", "multiple", "channels")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
-
-    def image(self) -> ImageFormat | None:
-        """What was said about pictures, over what file and family say; None if nothing was."""
-        from compressor.generators import load
-
-        given = self.stated
-        if not given:
-            return None
-        stated = load(self.checkpoint, factory=self.factory, arguments=self.arguments).spec.image
-        image = dataclasses.replace(stated, **given)
-        if any(side < 1 or side % image.multiple for side in image.size):
-            raise UsageError(
-                "the generator does not take pictures of this size",
-                got=f"{image.size[0]}x{image.size[1]}",
-                allowed=f"multiples of {image.multiple}",
-            )
-        return image
-
-    def load(self) -> Generator:
-        """Read the generator.
-
-        Raises:
-            PocketganError: see `compressor.generators.load`.
-            UsageError: the size does not suit the network.
-        """
-        from compressor.generators import load
-
-        return load(self.checkpoint, factory=self.factory, image=self.image(), arguments=self.arguments)
 
 
 @dataclass(frozen=True)
@@ -174,12 +116,46 @@ class Bench:
 
 
 @dataclass(frozen=True)
+class Search(SearchOptions):
+    """How a new generator is searched; the recipe's generator is its teacher.
+
+    Attributes:
+        budget: what the found generator may cost, where it is pruned to the recipe's budget afterwards.
+        space: what is searched: a shipped space's name or a file; as `pocketgan search` chooses if None.
+    """
+
+    budget: str | None = None
+    space: Path | None = None
+
+    @property
+    def options(self) -> SearchOptions:
+        """The settings of the search itself."""
+        return SearchOptions(**{f.name: getattr(self, f.name) for f in dataclasses.fields(SearchOptions)})
+
+    @property
+    def space_name(self) -> str | None:
+        """A shipped space by its name, a file by its path."""
+        if self.space is None:
+            return None
+        return str(self.space) if self.space.is_file() or self.space.suffix else self.space.name
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """One run. Paths are absolute once read from a file."""
+    """One run. Paths are absolute once read from a file.
+
+    Attributes:
+        generator: what is made small: it is pruned, or with `search` it teaches a new, small one.
+        budget: what the result may cost.
+        search: None where the generator itself is pruned.
+        train: of the found generator before it is pruned, where not as `distill` says.
+    """
 
     generator: GeneratorSource
     data: Data
     budget: str
+    search: Search | None = None
+    train: DistilOptions | None = None
     prune: PruneOptions = field(default_factory=PruneOptions)
     distill: DistilOptions = field(default_factory=DistilOptions)
     export: Export = field(default_factory=Export)
@@ -187,24 +163,84 @@ class Recipe:
     seed: int = 0
     output_dir: Path | None = None
 
+    @property
+    def prunes(self) -> bool:
+        """Whether CoroNet has a part in it."""
+        return self.search is None or self.search.budget is not None
+
     def __post_init__(self) -> None:
-        if len(Budget.parse_family(self.budget)) > 1:
-            raise UsageError(
-                "a run prunes to one budget",
-                got=self.budget,
-                fix="pocketgan prune makes families; or start a run for each budget",
-            )
-        if any(part.metric == "latency" for part in Budget.parse(self.budget).parts()):
-            raise UsageError(
-                "a run cannot prune to a latency", got=self.budget, fix="pocketgan prune --budget latency=50%"
-            )
+        for key, budget in self.budgets().items():
+            if len(Budget.parse_family(budget)) > 1:
+                raise UsageError(
+                    f"a run leads to one network, and {key} asks for several",
+                    got=budget,
+                    fix="pocketgan prune and pocketgan search make families; or start a run for each budget",
+                )
+            if any(part.metric == "latency" for part in Budget.parse(budget).parts()):
+                raise UsageError(
+                    "a run cannot come down to a latency",
+                    got=budget,
+                    fix="pocketgan prune --budget latency=50%",
+                )
         if not 0 <= self.seed < 2**32:
             raise UsageError("seed is out of range", got=self.seed, allowed="0 to 4294967295")
+        if self.search is None and not self.generator.is_network:
+            raise UsageError(
+                "what teaches by its pictures alone cannot be pruned",
+                got=f"generator: {self.generator.named}",
+                allowed="a checkpoint; or a search for a new generator: add the section search: {}",
+            )
+        self._agree()
+
+    def budgets(self) -> dict[str, str]:
+        """The budgets by their keys, in the order in which they are met."""
+        first = {"search.budget": self.search.budget} if self.search and self.search.budget else {}
+        return {**first, "budget": self.budget}
+
+    def _agree(self) -> None:
+        """Refuse settings that contradict each other."""
+        if self.train is not None and not (self.search and self.prunes):
+            raise UsageError(
+                "train means nothing here: the generator is trained once, as distill says",
+                allowed="train beside search.budget, which prunes the found generator once it is trained",
+            )
+        if self.search is None:
+            return
+        if not self.prunes and self.prune != PruneOptions():
+            raise UsageError(
+                "prune means nothing here: the search itself comes to the budget",
+                allowed="prune beside search.budget: what the found generator may cost before it is pruned",
+            )
+        if self.search.truth and self.generator.outputs is not None:
+            raise UsageError(
+                "search.truth makes inputs from data.images, of which generator.outputs knows nothing",
+                fix="write the small inputs into files, and give these as data.images",
+            )
+        if self.search.truth != (self.distill.truth > 0):
+            raise UsageError(
+                "search and distill take different pictures from data.images",
+                got=f"search.truth={str(self.search.truth).lower()}, distill.truth={self.distill.truth:g}",
+                allowed="search.truth: true with distill.truth over 0 (they are true and large), "
+                "or neither (they are inputs)",
+            )
+        if self.search.budget is not None:
+            before, after = Budget.parse(self.search.budget), Budget.parse(self.budget)
+            for part in after.parts():
+                sizes = [(b.share, b.amount) for b in (before, part)]
+                kinds = {share is None for share, _ in sizes}
+                large, small = (share or amount or 0 for share, amount in sizes)
+                if part.metric == before.metric and len(kinds) == 1 and small >= large:
+                    raise UsageError(
+                        "nothing is left to prune: the search comes to less than the budget",
+                        got=f"search.budget: {self.search.budget}, budget: {self.budget}",
+                        allowed="a budget smaller than search.budget; or no search.budget, to search only",
+                    )
 
     def as_plain(self) -> dict[str, Any]:
         """Every setting, also those left at their defaults, as YAML types."""
         plain: dict[str, Any] = as_plain(self)
-        return plain
+        absent = [name for name in ("search", "train") if plain[name] is None]
+        return {name: value for name, value in plain.items() if name not in absent}
 
 
 def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:

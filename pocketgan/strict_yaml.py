@@ -161,9 +161,10 @@ def build(kind: type[T], value: Value, path: str = "") -> T:
 def _typed(kind: Any, value: Value, path: str, *, optional: bool = False) -> Any:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        if not value.quoted and value.data in _NULL:
-            return None
         alternatives = [part for part in parts if part is not types.NoneType]
+        if not value.quoted and value.data in _NULL:
+            sections = [part for part in alternatives if dataclasses.is_dataclass(part)]
+            return build(sections[0], value, path) if sections else None  # type: ignore[arg-type]
         for part in alternatives[:-1]:
             try:
                 return _typed(part, value, path)

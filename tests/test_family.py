@@ -21,7 +21,8 @@ from compressor.errors import UsageError
 from compressor.generators import load
 from compressor.options import PruneOptions
 from pocketgan.cli import main
-from pocketgan.recipe import Data, GeneratorSource, Recipe
+from pocketgan.recipe import Data, Recipe
+from pocketgan.source import GeneratorSource
 
 QUICK = PruneOptions(steps=4, batch=1, device="cpu")
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from compressor.errors import PocketganError, UsageError
 from compressor.options import DistilOptions, PruneOptions
-from pocketgan.recipe import Bench, Data, Export, GeneratorSource, Recipe, read_recipe, write_recipe
+from pocketgan.recipe import Bench, Data, Export, Recipe, read_recipe, write_recipe
+from pocketgan.source import GeneratorSource
 from pocketgan.strict_yaml import flatten, parse
 
 MINIMAL = "generator: {checkpoint: a.pth}\ndata: {images: pics}\nbudget: macs=50%\n"

@@ -17,7 +17,8 @@ from benchmarks.report import figures, words
 from benchmarks.report.findings import find, precision_remarks
 from benchmarks.report.page import report
 from benchmarks.report.pictures import LIMIT
-from benchmarks.report.run_folder import Layer, read_run
+from benchmarks.report.records import Layer
+from benchmarks.report.run_folder import read_run
 from benchmarks.report.summary import summary, summary_json
 from benchmarks.report.watched import Vector
 from benchmarks.statistics import speed_up

@@ -72,13 +72,10 @@ def test_widths_end_where_the_layers_do(data):
 
 def test_widths_stay_few_however_long_the_run(tmp_path):
     class Flat:
-        names, whole, target, searching = ["a"], [4], 0.5, True
+        kind, target, searching = "flat", 0.5, True
 
-        def kept(self) -> list[int]:
-            return [4]
-
-        def latent(self) -> list[float]:
-            return [1.0]
+        def rows(self) -> dict[str, list[int]]:
+            return {"kept": [4]}
 
     seen = Watch("prune", 12345, {"": tmp_path}, replace(OPTIONS, samples=0), dict, {"": Flat()})
     for step in range(1, 12346):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from benchmarks.report import words
-from benchmarks.report.run_folder import Layer
+from benchmarks.report.records import Layer
 from benchmarks.report.watched import Vector
 from benchmarks.statistics import Summary
 

@@ -10,7 +10,7 @@ from benchmarks.report import words
 from benchmarks.report.run_folder import RunFolder
 from benchmarks.samples import Series
 from benchmarks.statistics import Ratio, Summary, speed_up
-from exporters.result import ExportedFile
+from exporters.result import GIVEN, ExportedFile
 
 BASELINE = "original"
 
@@ -218,14 +218,10 @@ def busy(run: RunFolder) -> str | None:
 
 
 def _checks(run: RunFolder, rows: list[Row]) -> Iterable[Check]:
-    if run.prune:
-        met = run.prune.reached[run.prune.metric] <= run.prune.target
-        metric = words.METRICS[run.prune.metric]
-        text = f"asked {run.prune.asked}, reached {words.percent(run.prune.share)} of the original's {metric}"
-        yield Check("Budget", met, text)
-    else:
-        yield Check("Budget", None, "pruning has not run")
-    files = [row.file for row in rows if row.file]
+    yield _budget_check(run)
+    if run.only_search:
+        return
+    files = [row.file for row in rows if row.file and row.file.kind != GIVEN]
     if files:
         good = sum(file.passed for file in files)
         yield Check("Parity", good == len(files), f"{good} of {len(files)} files agree with PyTorch")
@@ -253,6 +249,22 @@ def _checks(run: RunFolder, rows: list[Row]) -> Iterable[Check]:
         yield Check(
             "Currency", False, f"timed before their last export: {', '.join(sorted(stale))}; measure again"
         )
+
+
+def _budget_check(run: RunFolder) -> Check:
+    whole = run.whole
+    if run.pareto:
+        met = sum(found.share <= 1 for found in run.pareto.found)
+        return Check(
+            "Budget", met == len(run.pareto.found), f"{met} of {len(run.pareto.found)} networks keep to it"
+        )
+    if whole is None:
+        return Check("Budget", None, "pruning has not run")
+    if whole.share is None:
+        used = words.percent(whole.reached[whole.metric] / whole.target)
+        return Check("Budget", whole.within, f"asked {whole.asked}, {used} of it is used")
+    reached = f"{words.percent(whole.share)} of the original's {words.METRICS[whole.metric]}"
+    return Check("Budget", whole.within, f"asked {whole.asked}, reached {reached}")
 
 
 def precision_remarks(findings: Findings) -> list[Remark]:

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import figures, words
+from benchmarks.report import figures, front, words
 from benchmarks.report.findings import BASELINE, Findings, Row, Timing, busy, find, precision_remarks
 from benchmarks.report.pictures import filmstrip, gather
-from benchmarks.report.run_folder import Distillation, Pruning, RunFolder, read_run
-from benchmarks.report.searched import draw
+from benchmarks.report.records import Distillation, Pruning
+from benchmarks.report.run_folder import RunFolder, read_run
+from benchmarks.report.searched import COLOURS, Searching, draw, draw_turn
 from benchmarks.report.watched import Watched
 from benchmarks.statistics import RATIO_RULE, STABILITY_RULE
 from compressor.files import atomic
@@ -104,8 +105,14 @@ def _charts(run: RunFolder, findings: Findings) -> dict[str, Any]:
         "distill_chart": figures.lines(distill.trajectory, "loss", "Loss during distillation")
         if distill
         else None,
+        "train_chart": figures.lines(run.train.trajectory, "loss", "Loss while the found network is trained")
+        if run.train
+        else None,
         "widths": _widths(pruning.watched) if pruning else [],
-        "films": _films({"Pruning": pruning, "Distillation": distill}),
+        "search_films": _films({"Search": run.search}),
+        "films": _films({"Training": run.train, "Pruning": pruning, "Distillation": distill}),
+        "front": front.front(run.pareto) if run.pareto else None,
+        "front_rows": front.rows(run.pareto) if run.pareto else [],
         "strip": None,
         **_search_charts(run),
         "latency": _latency(findings),
@@ -120,15 +127,32 @@ def _charts(run: RunFolder, findings: Findings) -> dict[str, Any]:
 
 def _search_charts(run: RunFolder) -> dict[str, Any]:
     found = run.search
+    if found is None:
+        return {}
+    targets = {"share": 1.0}
+    titles = {
+        "cost": ("share", "Expected cost over target"),
+        "loss": ("loss", "Loss during the search"),
+        "multiplier": ("multiplier", "Multiplier of the budget"),
+        "entropy": ("entropy", "Entropy of the operators"),
+        "temperature": ("temperature", "Temperature"),
+    }
+    taken = {place.name: f"{place.operator} {place.channels}" for place in found.places}
     return {
-        "architecture": draw(found.places) if found else None,
-        "search_cost": figures.lines(found.trajectory, "share", "Expected cost over target", target=1.0)
-        if found
-        else None,
-        "search_loss": figures.lines(found.trajectory, "loss", "Loss during the search") if found else None,
-        "search_multiplier": figures.lines(found.trajectory, "multiplier", "Multiplier of the budget")
-        if found
-        else None,
+        "colours": COLOURS,
+        "architecture": draw(found.places, found.operators),
+        **{
+            f"search_{name}": figures.lines(found.trajectory, key, title, target=targets.get(key))
+            for name, (key, title) in titles.items()
+        },
+        "turns": [
+            {
+                "name": turn.name,
+                "text": taken.get(turn.name, ""),
+                "svg": draw_turn(turn, found.steps, found.operators),
+            }
+            for turn in found.turns
+        ],
     }
 
 
@@ -138,7 +162,7 @@ def _widths(watched: Watched) -> list[dict[str, Any]]:
     ]
 
 
-def _films(stages: Mapping[str, Pruning | Distillation | None]) -> list[dict[str, Any]]:
+def _films(stages: Mapping[str, Searching | Pruning | Distillation | None]) -> list[dict[str, Any]]:
     """The sample pictures of every stage that left some."""
     films = []
     for title, stage in stages.items():

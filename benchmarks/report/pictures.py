@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.run_folder import KINDS, Evaluation, Fidelity
+from benchmarks.report.records import KINDS, Evaluation, Fidelity
 from benchmarks.report.watched import Watched
 
 LIMIT = 3_000_000  # bytes of pictures in one page, before base64

@@ -10,9 +10,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from benchmarks.report.watched import Watched, read_watched
 from compressor.files import read_json
 
-_FIGURES = ("loss", "share", "multiplier")
+_FIGURES = ("loss", "share", "multiplier", "entropy", "temperature")
+COLOURS = 8  # that the page has for operators
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,24 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """How a position came to its operator: the probabilities of `operators` at each noted step."""
+
+    name: str
+    operators: tuple[str, ...]
+    chances: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Searching:
-    """search.json. `reached` holds macs, literature_macs, parameters and bytes; `share` is of the target."""
+    """search.json.
+
+    Attributes:
+        share: of the target.
+        reached: macs, literature_macs, parameters and bytes; so `teacher_cost`, where it is known.
+        steps: at which `turns` were noted.
+        watched: the sample pictures.
+    """
 
     space: str
     asked: str
@@ -62,12 +80,27 @@ class Searching:
     trajectory: tuple[Mapping[str, float], ...]
     candidates: int
     why: str | None
+    teacher_cost: Mapping[str, int] | None
+    steps: tuple[int, ...]
+    turns: tuple[Turn, ...]
+    watched: Watched
     measured: Measured | None = None
 
     @property
-    def operators(self) -> list[str]:
-        """The operators in use, in the order in which they come."""
+    def used(self) -> list[str]:
+        """The operators of the found network, in the order in which they come."""
         return list(dict.fromkeys(place.operator for place in self.places))
+
+    @property
+    def offered(self) -> list[str]:
+        """The operators that were chosen among, in the order of `operators`."""
+        return [name for name in self.operators if any(name in turn.operators for turn in self.turns)]
+
+    @property
+    def operators(self) -> list[str]:
+        """The operators in use, in the order in which they come, then those that were not taken."""
+        open_to = (name for turn in self.turns for name in turn.operators)
+        return list(dict.fromkeys([*self.used, *open_to]))
 
 
 def read_search(path: Path) -> Searching:
@@ -89,7 +122,19 @@ def read_search(path: Path) -> Searching:
         {key: float(point[key]) for key in ("step", *_FIGURES) if key in point}
         for point in document["trajectory"]
     ]
-    budget = document["budget"]
+    budget, course = document["budget"], document.get("course") or {"steps": (), "positions": ()}
+    turns = [
+        Turn(
+            str(position["name"]),
+            tuple(map(str, position["operators"])),
+            tuple(tuple(map(float, row)) for row in position["chances"]),
+        )
+        for position in course["positions"]
+        if len(position["operators"]) > 1
+    ]
+    if any(len(turn.chances) != len(course["steps"]) for turn in turns):
+        raise ValueError("probabilities that do not fit their steps")
+    cost = document.get("teacher_cost")
     return Searching(
         space=str(document["space"]),
         asked=str(budget["asked"]),
@@ -101,6 +146,10 @@ def read_search(path: Path) -> Searching:
         trajectory=tuple(p for p in points if all(map(math.isfinite, p.values()))),
         candidates=len(document["candidates"]),
         why=document.get("why"),
+        teacher_cost={str(key): int(value) for key, value in cost.items()} if cost else None,
+        steps=tuple(map(int, course["steps"])),
+        turns=tuple(turns),
+        watched=read_watched(path, document),
         measured=_measured(document["latency"]) if "latency" in document else None,
     )
 
@@ -124,10 +173,9 @@ def _measured(latency: Mapping[str, Any]) -> Measured:
     )
 
 
-def draw(places: Sequence[Place]) -> Markup:
+def draw(places: Sequence[Place], operators: Sequence[str]) -> Markup:
     """The network from left to right: for each position its width before the widest it could have been,
-    shaded by its operator."""
-    kinds = list(dict.fromkeys(place.operator for place in places))
+    coloured by its operator's place in `operators`."""
     broad, most = 1000 / len(places), max(place.widest for place in places)
     parts = [
         Markup('<svg viewBox="0 0 1000 200" preserveAspectRatio="none" role="img" aria-label="{}">').format(
@@ -136,15 +184,39 @@ def draw(places: Sequence[Place]) -> Markup:
     ]
     for index, place in enumerate(places):
         left, wide = index * broad + 0.08 * broad, 0.84 * broad
-        for kind, channels in (("was", place.widest), ("is", place.channels)):
+        colour = f"k{operators.index(place.operator) % COLOURS}"
+        for kind, channels in (("was", place.widest), (colour, place.channels)):
             tall = 196 * channels / most
-            shade = 1.0 if kind == "was" else 1 - 0.75 * kinds.index(place.operator) / max(1, len(kinds))
             parts.append(
                 Markup(
-                    '<rect class="{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" '
-                    'fill-opacity="{:.2f}"><title>{}</title></rect>'
-                ).format(kind, left, 198 - tall, wide, tall, shade, words_of(place))
+                    '<rect class="{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}">'
+                    "<title>{}</title></rect>"
+                ).format(kind, left, 198 - tall, wide, tall, words_of(place))
             )
+    return Markup("").join(parts) + Markup("</svg>")
+
+
+def draw_turn(turn: Turn, steps: Sequence[int], operators: Sequence[str]) -> Markup:
+    """A position's probabilities over the steps as areas upon each other, in the colours of `operators`."""
+    first, span = steps[0], max(1, steps[-1] - steps[0])
+    across = [1000 * (step - first) / span for step in steps]
+    rows = list(turn.chances)
+    if len(rows) == 1:
+        across, rows = [0.0, 1000.0], rows * 2
+    parts = [
+        Markup('<svg viewBox="0 0 1000 30" preserveAspectRatio="none" role="img" aria-label="{}">').format(
+            f"{turn.name}: "
+            + ", ".join(f"{n} {c:.0%}" for n, c in zip(turn.operators, rows[-1], strict=True))
+        )
+    ]
+    below = [0.0] * len(rows)
+    for index, name in enumerate(turn.operators):
+        above = [low + row[index] for low, row in zip(below, rows, strict=True)]
+        edge = [f"{x:.1f} {30 * (1 - y):.2f}" for x, y in zip(across, above, strict=True)]
+        edge += [f"{x:.1f} {30 * (1 - y):.2f}" for x, y in reversed([*zip(across, below, strict=True)])]
+        colour = operators.index(name) % COLOURS
+        parts.append(Markup('<path class="k{}" d="M{}Z"/>').format(colour, "L".join(edge)))
+        below = above
     return Markup("").join(parts) + Markup("</svg>")
 
 

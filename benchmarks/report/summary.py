@@ -25,7 +25,7 @@ def summary_json(run: Path) -> dict[str, Any]:
     """
     folder = read_run(run)
     findings = find(folder)
-    pruning = folder.prune
+    whole = folder.whole
     return {
         "format": FORMAT,
         "run": str(run),
@@ -34,14 +34,14 @@ def summary_json(run: Path) -> dict[str, Any]:
         "problems": dict(folder.problems),
         "checks": [asdict(check) for check in findings.checks],
         "budget": {
-            "asked": pruning.asked,
-            "metric": pruning.metric,
-            "target": pruning.target,
-            "original": dict(pruning.original),
-            "reached": dict(pruning.reached),
-            "share": pruning.share,
+            "asked": whole.asked,
+            "metric": whole.metric,
+            "target": whole.target,
+            "original": dict(whole.original) if whole.original else None,
+            "reached": dict(whole.reached),
+            "share": whole.share,
         }
-        if pruning
+        if whole
         else None,
         "quality": {
             "reference": folder.evaluation.reference,

@@ -99,6 +99,17 @@ class Architecture(nn.Module):
             every = torch.cat(parts)
             return float(every.mean()) if len(every) else 1.0
 
+    def entropy(self) -> float:
+        """The mean over positions of the operators' entropy, over its most: 1 all alike, 0 decided."""
+        with torch.no_grad():
+            chances, _ = self.probabilities()
+            counts = torch.tensor(self.counts)
+            several = counts > 1
+            if not several.any():
+                return 0.0
+            entropies = torch.special.entr(chances).sum(1)[several] / counts[several].log()
+            return float(entropies.mean())
+
     def start_at(self, expected: Expected, target: float) -> None:
         """Tilt the first values so that the expected cost is the target, as far as that can be done.
 

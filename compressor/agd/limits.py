@@ -143,12 +143,17 @@ def _whole(teacher: Teacher | None, budget: Budget, times: Times | None) -> int:
 
 def _network(teacher: Teacher | None, budget: Budget) -> NetworkTeacher:
     if not isinstance(teacher, NetworkTeacher):
-        raise UsageError(
-            "a share needs a teacher whose cost is known: a network of ours",
-            got=budget.text,
-            allowed=f"an amount: {_ALLOWED}",
-        )
+        raise refuse_share(budget)
     return teacher
+
+
+def refuse_share(budget: Budget) -> UsageError:
+    """The error for a share of a teacher that only answers with pictures."""
+    return UsageError(
+        "a share needs a teacher whose cost is known: a network of ours",
+        got=budget.text,
+        allowed=f"an amount: {_ALLOWED}",
+    )
 
 
 def spread(budgets: Sequence[Budget], count: int) -> list[Budget]:

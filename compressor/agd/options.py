@@ -68,6 +68,8 @@ class SearchOptions:
     precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
     channels_last: bool = _setting(False, "keep pictures and kernels in NHWC order, which GPUs often prefer")
     accumulate: int = _setting(1, "micro-batches of a step's batch, to save memory")
+    samples: int = _setting(8, "sample pictures kept beside the result, spread over the steps; 0: none")
+    tensorboard: Path | None = _setting(None, "folder for TensorBoard's event files; none if not given")
 
     def __post_init__(self) -> None:
         _at_least("search", self, pretrain=0, steps=1, batch=1, crop=16, randoms=0, check_every=1)
@@ -86,7 +88,7 @@ class SearchOptions:
         _among("search.start", self.start, ("budget", "uniform"))
         _among("search.device", self.device, ("auto", "cpu", "cuda"))
         _among("search.precision", self.precision, ("fp32", "bf16"))
-        _at_least("search", self, accumulate=1)
+        _at_least("search", self, accumulate=1, samples=0)
         if self.batch % self.accumulate:
             raise UsageError(
                 "search.batch cannot be divided into as many micro-batches",

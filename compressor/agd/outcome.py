@@ -70,6 +70,7 @@ def describe(
         "within": bool(best["within"]),
         "range": list(member.cost.range()),
         "size": list(space.image.size),
+        "scale": space.image.scale,
         "choice": choice.as_json(),
         "positions": positions,
         "residuals": [[r.first, r.last, r.scale] for r in space.residuals],

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compressor.agd.course import Course
 from compressor.agd.landing import WINDOW
 from compressor.agd.latency import OperatorMeter
 from compressor.agd.limits import check_metrics, limits_of, name_of, times_for
@@ -30,12 +31,13 @@ from compressor.agd.timed_landing import land_timed
 from compressor.agd.training import FINALISTS, Search
 from compressor.budget import Budget
 from compressor.coronet.latency import Measured
+from compressor.cost import count
 from compressor.errors import UsageError
 from compressor.files import claim_folder, read_json, write_json
 from compressor.generators import Generator, load, save
 from compressor.launch import leads, world
 from compressor.options import deciding
-from compressor.training import ranks
+from compressor.training import ranks, watch
 from compressor.training.loop import Loop, choose_device
 
 TIMES = "latency_times.json"  # what a search for a latency began with; gone once it is done
@@ -93,6 +95,7 @@ def search(
         PocketganError: pictures cannot be read, or `output` is taken.
     """
     options = options.effective
+    watch.check(options)
     ranks.check_batch("search", options.batch, options.accumulate)
     for budget in budgets:
         check_metrics(budget)
@@ -116,18 +119,29 @@ def search(
     }
     identity |= {"meter": dict(times.device)} if times else {}
     steps = options.pretrain + options.steps
-    loop = Loop("search", steps, output / "checkpoint.pt", run.parts(), identity, log)
+    names = [limit.name if len(limits) > 1 else "" for limit in limits]
+    courses = {name: Course(space, member) for name, member in zip(names, run.members, strict=True)}
+    seen = watch.Watch("search", steps, dict(zip(names, folders, strict=True)), options, run.samples, courses)
+    parts = {**run.parts(), "watch": seen}
+    loop = Loop("search", steps, output / "checkpoint.pt", parts, identity, log)
     loop.resume()
     for step in loop:
-        loop.report(**run.step(step))
-    told = {"teacher": teacher.identity, "seed": seed, "options": deciding(options)}
+        figures = run.step(step)
+        loop.report(**figures)
+        seen.look(step + 1, figures, last=step + 1 == steps)
+    seen.close()
+    settings = {
+        key: str(value) if isinstance(value, Path) else value for key, value in deciding(options).items()
+    }
+    told = {"teacher": teacher.identity, "teacher_cost": _cost_of(teacher), "seed": seed, "options": settings}
     found = []
-    for member, folder in zip(run.members, folders, strict=True):
+    for name, member, folder in zip(names, run.members, folders, strict=True):
         best, report = member.decide(run.measure, steps, [seed, FINALISTS]), None
         if times is not None and meter is not None and member.limit.latency is not None:
             best, report = _timed(run, member, best, times, meter, steps)
         generator = derive(run.supernet, choice_of(best))
-        document = describe(space, member, best, generator, loop.trajectory, report, **told)
+        watched = seen.document(name)
+        document = describe(space, member, best, generator, loop.trajectory, report, **told, **watched)
         found.append(SearchResult(generator, folder, document))
 
     def write() -> None:
@@ -207,6 +221,14 @@ def _timed(
         "table": times.told(),
     }
     return taken, report
+
+
+def _cost_of(teacher: Teacher) -> dict[str, int] | None:
+    """What the teacher costs at its usual size, where it is a network that can be counted."""
+    if not isinstance(teacher, NetworkTeacher):
+        return None
+    cost = count(teacher.module, teacher.image.input_shape)
+    return {name: getattr(cost, name) for name in ("macs", "literature_macs", "parameters", "bytes")}
 
 
 def _read(folder: Path) -> SearchResult:

@@ -21,6 +21,7 @@ from compressor.training import ranks
 from compressor.training.engine import Engine
 from compressor.training.loop import cosine, set_learning_rate
 from compressor.training.losses import Distance
+from compressor.training.watch import Panels
 
 _CLIP = 5.0  # of the gradient's norm, as published
 # What a random draw is for, beside the seed and the step.
@@ -87,6 +88,7 @@ class Search:
             figures[f"share{tail}"] = member.ratio()
             figures[f"multiplier{tail}"] = member.controller.strength
             figures[f"certainty{tail}"] = member.architecture.certainty()
+            figures[f"entropy{tail}"] = member.architecture.entropy()
         figures["temperature"] = temperature
         rate = cosine(now, options.steps, options.learning_rate)
         figures["weights"] = self._train(step, self._drawn(step, temperature), rate)
@@ -105,6 +107,20 @@ class Search:
             pair = [part.to(self.device) for part in self.held_out.pair(index)]
             losses.append(float(self._distance(picks, *pair)))
         return float(np.mean(losses))
+
+    @torch.no_grad()
+    def samples(self) -> dict[str, tuple[Panels, tuple[float, float]]]:
+        """What the teacher makes of a held-out crop, and each budget's network if it were landed on now."""
+        inputs, wanted = (part[:1] for part in self.held_out.pair(0))
+        made: dict[str, tuple[Panels, tuple[float, float]]] = {}
+        for member in self.members:
+            landing = member.land()
+            picks = self.supernet.picks_of(Choice(tuple(landing.operators), tuple(landing.widths)))
+            with self.engine.autocast():
+                student = self.supernet(inputs.to(self.device), picks)
+            name = member.limit.name if len(self.members) > 1 else ""
+            made[name] = ({"teacher": wanted, "student": student.float()}, self.space.image.output_range)
+        return made
 
     def _draw(self, purpose: int, step: int, index: int = 0) -> np.random.Generator:
         return np.random.default_rng([self.seed, purpose, step, index])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,11 +30,15 @@ def latent_vectors(graph: ChannelGraph) -> dict[str, np.ndarray]:
 
 
 class Widths:
-    """Reads off what is alive in each latent vector of one search.
+    """Reads off what is alive in each latent vector of one search; `compressor.training.watch` keeps it.
 
     Attributes:
+        kind: the key of what is kept, in prune.json.
+        target: of the cost over the original's.
         names: of the latent vectors; `whole` are their lengths.
     """
+
+    kind = "widths"
 
     def __init__(self, net: Supernet):
         self._net = net
@@ -62,18 +66,27 @@ class Widths:
         scores = self._net.scores()
         return [float(f"{scores[members].mean():.4g}") for members in self._vectors.values()]
 
+    def rows(self) -> dict[str, list[Any]]:
+        """`kept` and `latent` as they are now."""
+        return {"kept": self.kept(), "latent": self.latent()}
 
-def document(widths: Widths, history: Mapping[str, list[list[float]]], steps: list[int]) -> dict[str, object]:
-    """Widths over time as they stand in prune.json: for each latent vector, `kept` and `latent` by step."""
-    return {
-        "steps": steps,
-        "vectors": [
-            {
-                "name": name,
-                "whole": whole,
-                "kept": [row[index] for row in history["kept"]],
-                "latent": [row[index] for row in history["latent"]],
-            }
-            for index, (name, whole) in enumerate(zip(widths.names, widths.whole, strict=True))
-        ],
-    }
+    def document(self, history: Mapping[str, list[Any]], steps: list[int]) -> dict[str, Any]:
+        """Widths over time, for prune.json: of each latent vector, `kept` and `latent` by step."""
+        return {
+            "steps": steps,
+            "vectors": [
+                {
+                    "name": name,
+                    "whole": whole,
+                    "kept": [row[index] for row in history["kept"]],
+                    "latent": [row[index] for row in history["latent"]],
+                }
+                for index, (name, whole) in enumerate(zip(self.names, self.whole, strict=True))
+            ],
+        }
+
+    def board(self, writer: Any, tail: str, rows: Mapping[str, list[Any]], step: int) -> None:
+        """The same for TensorBoard."""
+        for vector, kept in zip(self.names, rows["kept"], strict=True):
+            writer.add_scalar(f"width{tail}/{vector}", kept, step)
+        writer.add_histogram(f"latent{tail}", self.entries(), step)

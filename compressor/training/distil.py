@@ -51,6 +51,7 @@ def distil(
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
+    stage: str = "distill",
 ) -> DistilResult:
     """Train a student against a teacher's outputs, and towards true pictures where `options.truth` says so.
 
@@ -65,6 +66,7 @@ def distil(
         seed: of the pictures drawn.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the training.
+        stage: what the log and TensorBoard call it, where a run trains more than once.
 
     Raises:
         UsageError: the batch cannot be divided among the processes.
@@ -118,11 +120,11 @@ def distil(
         with watch.at_rest(module):
             return {"": ({"original": show(), "student": paint(shown)}, ours.output_range)}
 
-    seen = watch.Watch("distill", options.steps, {"": output}, options, samples)
+    seen = watch.Watch(stage, options.steps, {"": output}, options, samples)
     parts = {"student": module, "optimiser": optimiser, "watch": seen}
     if average is not None:
         parts["average"] = average
-    loop = Loop("distill", options.steps, output / "checkpoint.pt", parts, identity, log)
+    loop = Loop(stage, options.steps, output / "checkpoint.pt", parts, identity, log)
     loop.resume()
     for step in loop:
         optimiser.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""What can be watched while a generator is trained: figures, widths and pictures; also for TensorBoard."""
+"""What can be watched while a generator is trained: figures, architectures, pictures; and TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ from compressor.data.images import to_pixels, write_image
 from compressor.errors import missing_extra
 from compressor.launch import leads
 
-if TYPE_CHECKING:
-    from compressor.coronet.widths import Widths
-
-_POINTS = 50  # of widths over time
+_POINTS = 50  # of an architecture over time
 _SCALARS = 1000  # of a figure in TensorBoard
+_GROUPS = {  # of figures in TensorBoard, by their first word; others are losses
+    **dict.fromkeys(("share", "multiplier"), "budget"),
+    **dict.fromkeys(("temperature", "certainty", "entropy"), "architecture"),
+}
 _SIDE = 512  # of a sample picture's panel, in pixels; larger ones are cut
 Panels = Mapping[str, torch.Tensor]  # by caption, (1, C, H, W) each
 Painter = Callable[[], Mapping[str, tuple[Panels, tuple[float, float]]]]  # by generator; values' range
@@ -36,6 +37,28 @@ class WatchOptions(Protocol):
     def tensorboard(self) -> Path | None: ...
 
 
+class Tracked(Protocol):
+    """An architecture in search: `compressor.coronet.widths.Widths`, `compressor.agd.course.Course`."""
+
+    kind: str
+    target: float
+
+    @property
+    def searching(self) -> bool: ...
+
+    def rows(self) -> dict[str, list[Any]]:
+        """What to note now, a row for each key."""
+        ...
+
+    def document(self, history: Mapping[str, list[Any]], steps: list[int]) -> dict[str, Any]:
+        """All rows noted, as the stage's record keeps them."""
+        ...
+
+    def board(self, writer: Any, tail: str, rows: Mapping[str, list[Any]], step: int) -> None:
+        """The rows of now for TensorBoard, in groups whose names end in `tail`."""
+        ...
+
+
 def check(options: WatchOptions) -> None:
     """Refuse to begin without what is asked for.
 
@@ -47,18 +70,18 @@ def check(options: WatchOptions) -> None:
 
 
 class Watch:
-    """Keeps widths over time and sample pictures; has state_dict and load_state_dict, as `Loop` wants.
+    """Keeps architectures over time and sample pictures; has state_dict and load_state_dict, as `Loop` wants.
 
     Pictures are written to FOLDER/samples/step_000100.png, panels side by side. Of several processes rank
     0 paints and writes.
 
     Args:
-        stage: "prune" or "distill"; a folder of this name below `options.tensorboard` gets the event files.
+        stage: such as "prune"; a folder of this name below `options.tensorboard` gets the event files.
         steps: about how many there will be.
         folders: where each generator's files go, by the generator's name ("" if there is but one).
         options: how many samples, and TensorBoard's folder.
         paint: makes the sample pictures; called seldom, with gradients off.
-        widths: of each generator that is searched.
+        tracked: the architecture of each generator that is searched.
     """
 
     def __init__(
@@ -68,17 +91,15 @@ class Watch:
         folders: Mapping[str, Path],
         options: WatchOptions,
         paint: Painter,
-        widths: Mapping[str, Widths] | None = None,
+        tracked: Mapping[str, Tracked] | None = None,
     ):
         self.stage, self.folders, self.options, self.paint = stage, folders, options, paint
-        self.widths = dict(widths or {})
+        self.tracked = dict(tracked or {})
         self._every = max(1, -(-steps // _POINTS))
         self._scalars = max(1, steps // _SCALARS)
         self._paints = -(-steps // options.samples) if options.samples else 0
         self.steps: list[int] = []
-        self.history: dict[str, dict[str, list[Any]]] = {
-            name: {"kept": [], "latent": []} for name in self.widths
-        }
+        self.history: dict[str, dict[str, list[Any]]] = {name: {} for name in self.tracked}
         self.painted: list[int] = []
         self.captions: dict[str, list[str]] = {}
         self._writer: Any = None
@@ -89,23 +110,22 @@ class Watch:
         Args:
             step: done so far.
             figures: of this step.
-            last: whether the search ends with it: widths are noted in any case.
+            last: whether the search ends with it: architectures are noted in any case.
         """
-        searching = all(width.searching for width in self.widths.values())
-        if self.widths and searching and (step == 1 or step % self._every == 0 or last):
-            self._note_widths(step)
+        searching = all(each.searching for each in self.tracked.values())
+        if self.tracked and searching and (not self.steps or step % self._every == 0 or last):
+            self._note_architectures(step)
         if self._paints and (step == 1 or step % self._paints == 0) and step not in self.painted:
             self._note_pictures(step)
         if step % self._scalars == 0:
             self._to_tensorboard(step, figures)
 
     def document(self, name: str = "") -> dict[str, Any]:
-        """What prune.json or distill.json keeps of it for one generator."""
+        """What the stage's record keeps of it for one generator."""
         found: dict[str, Any] = {}
-        if name in self.widths:
-            from compressor.coronet.widths import document
-
-            found["widths"] = document(self.widths[name], self.history[name], self.steps)
+        if name in self.tracked and self.steps:
+            each = self.tracked[name]
+            found[each.kind] = each.document(self.history[name], self.steps)
         if self.painted:
             found["samples"] = {"panels": self.captions[name], "steps": self.painted}
         return found
@@ -127,18 +147,17 @@ class Watch:
         if self._writer is not None:
             self._writer.close()
 
-    def _note_widths(self, step: int) -> None:
+    def _note_architectures(self, step: int) -> None:
         again = bool(self.steps) and self.steps[-1] == step  # landed since
         self.steps = [*self.steps[: len(self.steps) - again], step]
-        for name, width in self.widths.items():
-            rows = self.history[name]
-            for key, row in (("kept", width.kept()), ("latent", width.latent())):
-                rows[key] = [*rows[key][: len(rows[key]) - again], row]
+        for name, each in self.tracked.items():
+            rows, history = each.rows(), self.history[name]
+            for key, row in rows.items():
+                earlier = history.get(key, [])
+                history[key] = [*earlier[: len(earlier) - again], row]
             writer = self._board(step)
             if writer is not None:
-                for vector, kept in zip(width.names, rows["kept"][-1], strict=True):
-                    writer.add_scalar(f"{self._tag('width', name)}/{vector}", kept, step)
-                writer.add_histogram(self._tag("latent", name), width.entries(), step)
+                each.board(writer, self._tag("", name), rows, step)
 
     def _note_pictures(self, step: int) -> None:
         self.painted = [*self.painted, step]
@@ -160,10 +179,10 @@ class Watch:
         if writer is None:
             return
         for name, value in figures.items():
-            writer.add_scalar(f"{'budget' if name.startswith('share') else 'loss'}/{name}", value, step)
-        for name, width in self.widths.items():
+            writer.add_scalar(f"{_GROUPS.get(name.partition('_')[0], 'loss')}/{name}", value, step)
+        for name, each in self.tracked.items():
             if self._tag("share", name) in figures:
-                writer.add_scalar(f"budget/{self._tag('target', name)}", width.target, step)
+                writer.add_scalar(f"budget/{self._tag('target', name)}", each.target, step)
 
     def _tag(self, kind: str, name: str) -> str:
         """As figures are named: with the generator's name where there are several."""

@@ -16,7 +16,7 @@ from pocketgan.options import Answer, command, from_settings, generator_options
 if TYPE_CHECKING:
     from compressor.agd.teachers import Teacher
     from compressor.generators import Generator
-    from pocketgan.recipe import GeneratorSource
+    from pocketgan.source import GeneratorSource
 
 
 @command("distill")

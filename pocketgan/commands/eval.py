@@ -14,7 +14,7 @@ from pocketgan.options import Answer, command, generator_options
 from pocketgan.texts import decibels, table
 
 if TYPE_CHECKING:
-    from pocketgan.recipe import GeneratorSource
+    from pocketgan.source import GeneratorSource
 
 
 @command("eval")

@@ -11,7 +11,8 @@ import click
 from compressor.errors import GateError
 from pocketgan import options
 from pocketgan.options import Answer, CommaList, command, generator_options
-from pocketgan.recipe import FORMATS, PRECISIONS, GeneratorSource
+from pocketgan.recipe import FORMATS, PRECISIONS
+from pocketgan.source import GeneratorSource
 from pocketgan.texts import amount, decibels, table
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pocketgan.texts import amount, table
 
 if TYPE_CHECKING:
     from compressor.generators.inspection import Inspection
-    from pocketgan.recipe import GeneratorSource
+    from pocketgan.source import GeneratorSource
 
 
 @command("inspect")

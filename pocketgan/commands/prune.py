@@ -17,7 +17,7 @@ from pocketgan.texts import amount, table
 
 if TYPE_CHECKING:
     from compressor.generators import Generator
-    from pocketgan.recipe import GeneratorSource
+    from pocketgan.source import GeneratorSource
 
 
 @command("prune")
@@ -169,7 +169,7 @@ def _family_text(documents: list[dict[str, Any]]) -> str:
 
 def _generator(source: GeneratorSource, scratch: bool, seed: int) -> Generator:
     """The generator of a checkpoint, or a fresh one of a family that was named."""
-    if scratch and not source.checkpoint.exists():
+    if scratch and source.checkpoint is not None and not source.checkpoint.exists():
         from compressor.adversarial.fresh import fresh
 
         return fresh(str(source.checkpoint), source.arguments, seed=seed, size=source.size)

@@ -48,10 +48,12 @@ def run_command(
 ) -> Answer:
     """Prune, distill, judge, export, measure and report as RECIPE says.
 
-    Everything ends up in the run folder; report.html is the page to look at. A run that was stopped goes
-    on with --resume.
+    With a section `search` a new generator is searched that paints like the recipe's, which may then be
+    anything that answers with pictures. Everything ends up in the run folder; report.html is the page to
+    look at. A run that was stopped goes on with --resume.
     """
-    from pocketgan.pipeline import plan, run
+    from pocketgan.pipeline import run
+    from pocketgan.plan import plan
     from pocketgan.recipe import read_recipe
 
     wanted = read_recipe(recipe, settings)
@@ -73,15 +75,30 @@ def finished(result: RunResult) -> Answer:
 
 def _plan_text(planned: dict[str, Any], folder: Path) -> str:
     cost, budget, pictures = planned["cost"], planned["budget"], planned["images"]
-    metric = budget["metric"]
-    return (
-        f"generator  {planned['generator']['family']}, {amount(cost['parameters'])} parameters, "
-        f"{amount(cost['macs'])} MACs\n"
-        f"budget     {budget['asked']}: {amount(cost[metric], metric)} -> "
-        f"{amount(budget['target'], metric)} {metric}"
-        f"{''.join(f', {amount(most, name)} {name}' for name, most in budget['also'].items())}\n"
-        f"pictures   {pictures['training']} to train on, {pictures['held_out']} held out\n"
-        f"stages     {', '.join(planned['stages'])}\n"
-        f"run folder {folder}\n\n"
-        f"{yaml.safe_dump(planned['recipe'], sort_keys=False, allow_unicode=True)}".rstrip()
+    metric, generator, searched = budget["metric"], planned["generator"], planned.get("search")
+    lines = [f"generator  {generator.get('source')}, of which only the pictures are known"]
+    before = ""
+    if cost is not None:
+        lines = [
+            f"generator  {generator['family']}, {amount(cost['parameters'])} parameters, "
+            f"{amount(cost['macs'])} MACs"
+        ]
+        before = f"{amount(cost[metric], metric)} -> "
+    if searched is not None:
+        lines += [f"note       {note}" for note in searched["notes"]]
+        least, most = (amount(end, searched["metric"]) for end in searched["range"])
+        lines.append(
+            f"search     {searched['asked']}: {amount(searched['target'], searched['metric'])} "
+            f"{searched['metric']}, in the space {searched['space']} ({least} to {most})"
+        )
+    return "\n".join(
+        [
+            *lines,
+            f"budget     {budget['asked']}: {before}{amount(budget['target'], metric)} {metric}"
+            f"{''.join(f', {amount(most, name)} {name}' for name, most in budget['also'].items())}",
+            f"pictures   {pictures['training']} to train on, {pictures['held_out']} held out",
+            f"stages     {', '.join(planned['stages'])}",
+            f"run folder {folder}\n",
+            yaml.safe_dump(planned["recipe"], sort_keys=False, allow_unicode=True).rstrip(),
+        ]
     )

@@ -71,7 +71,7 @@ def open_teacher(
     if path.suffix.lower() in SUFFIXES:
         return FileTeacher(path, stated, layout)
     if ":" in str(spec) and not path.exists():
-        return NetworkTeacher(_from_factory(str(spec), stated), device)
+        return NetworkTeacher(made_by(str(spec), stated), device)
     if path.is_dir() and not (path / "architecture.json").exists():
         raise UsageError(f"{path} is no model folder", allowed=_KINDS, fix="--teacher-outputs DIR")
     if not path.exists():
@@ -83,8 +83,16 @@ def open_teacher(
     return NetworkTeacher(generator, device)
 
 
-def _from_factory(name: str, stated: Mapping[str, Any] | None) -> Generator:
-    """A network that the user's code makes, weights included; its hash is that of its weights."""
+def made_by(name: str, stated: Mapping[str, Any] | None) -> Generator:
+    """A network that the user's code makes, weights included; its hash is that of its weights.
+
+    Args:
+        name: "module:callable".
+        stated: fields of `ImageFormat` that are known.
+
+    Raises:
+        UsageError: see `compressor.generators.families.call_factory`.
+    """
     from compressor.generators.families import call_factory, resolve_factory
 
     module = call_factory(name).float().eval()
@@ -93,7 +101,7 @@ def _from_factory(name: str, stated: Mapping[str, Any] | None) -> Generator:
     content = hashlib.sha256()
     for key, value in module.state_dict().items():
         content.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        content.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        content.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     notes = (
         ()
         if said or {"input_range", "output_range"} <= set(stated or {})
