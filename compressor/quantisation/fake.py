@@ -141,7 +141,7 @@ class FakeQuantised(_Attached):
         Raises:
             PocketganError: they do not fit it.
         """
-        ranges.check({place.name: module.get_submodule(place.name).weight.shape[0] for place in places})  # type: ignore[index,union-attr]
+        ranges.check({place.name: len(module.get_parameter(f"{place.name}.weight")) for place in places})
         used = [place for place in places if place.name in ranges.bounds]
         bounds: dict[str, tuple[float, float]] = {}
         for place in used:

@@ -101,5 +101,5 @@ def _text(result: ExportResult, output: Path) -> str:
     learned = result.settings.get("int8_ranges") == "learned"
     said = ""
     if learned and any(file.precision == "int8" for file in result.files):
-        said = "\nINT8: ranges learned in training; compared with the network as it was trained, rounding and all"
+        said = "\nINT8: ranges learned in training; compared with the network as trained, rounding and all"
     return f"{table(rows, head=head)}{said}\n\n{output}\n  next: pocketgan bench {output}"
