@@ -67,14 +67,15 @@ def test_two_processes_come_to_what_one_does(folder, model):
 
 
 def test_two_processes_learn_the_ranges_that_one_does(folder):
-    """As near as rounding lets them: a level that flips for an error in the last bit is passed on."""
+    """Nearer to each other than to where they began: 2e-5 of the widest range."""
     one, two = folder / "one" / "qat", folder / "two" / "qat"
-    assert apart(one / "weights.safetensors", two / "weights.safetensors") < 1e-4
+    assert apart(one / "weights.safetensors", two / "weights.safetensors") < 1e-5
     ours, theirs = (json.loads((side / "quantisation.json").read_text())["layers"] for side in (one, two))
     assert ours.keys() == theirs.keys() and len(ours) > 5
     for name, layer in ours.items():
         for part, span in layer.items():
-            assert theirs[name][part] == pytest.approx(span, rel=1e-3, abs=1e-4), (name, part)
+            if span is not None:
+                assert theirs[name][part] == pytest.approx(span, rel=5e-6, abs=1e-7), (name, part)
 
 
 @pytest.mark.parametrize("name", ["A_to_B", "B_to_A"])
