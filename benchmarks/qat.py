@@ -239,7 +239,7 @@ def _pixels(generator: Generator, values: np.ndarray) -> np.ndarray:
 def table(rows: list[dict[str, Any]]) -> str:
     """Mean PSNR over the unseen pictures, as Markdown."""
     lines = [
-        "| generator | network | PSNR to the original, dB | MACs in INT8 | lowest PSNR to fake quantisation |",
+        "| generator | network | PSNR to the original | MACs in INT8 | lowest PSNR to fake quantisation |",
         "|---" * 5 + "|",
     ]
     for case in rows:
