@@ -6,8 +6,8 @@ From one and the same student, two more trainings of equal steps, batches, loss 
 float, whose INT8 files are then made as `pocketgan export` makes them (ranges measured, layers returned to
 float until 40 dB; and once with every layer it may take in INT8), and one with INT8's rounding (`--qat`).
 PSNR is to the original's pictures in float, on pictures that nothing was trained on or calibrated with;
-each row says which share of the
-multiply-adds that INT8 may take runs on integers. A stopped run goes on where it was.
+each row says which share of the multiply-adds that INT8 may take runs on integers. A stopped run goes on
+where it was.
 """
 
 from __future__ import annotations
