@@ -6,8 +6,9 @@ From one and the same student, two more trainings of equal steps, batches, loss 
 float, whose INT8 files are then made as `pocketgan export` makes them (ranges measured, layers returned to
 float until 40 dB; and once with every layer it may take in INT8), and one with INT8's rounding (`--qat`).
 PSNR is to the original's pictures in float, on pictures that nothing was trained on or calibrated with;
-each row says which share of the multiply-adds that INT8 may take runs on integers. A stopped run goes on
-where it was.
+each row says which share of the multiply-adds that INT8 may take runs on integers. The files are compared
+with the fake-quantised network too; how near they can come is shown by that network in float64, since where
+a value lies between two levels, errors in the last bit decide. A stopped run goes on where it was.
 """
 
 from __future__ import annotations
@@ -155,7 +156,9 @@ def judge(case: Case, data: Path, folder: Path, seed: int) -> dict[str, Any]:
     for goal, name in ((GOAL, "INT8 after training"), (0.0, "INT8 after training, no layer returned")):
         _files(plain, case, pictures, unseen, folder / f"ptq-{goal:.0f}", goal, name, row, macs)
     row("QAT, its weights in float", _torch(aware.module))
-    exact = row("QAT, fake-quantised", _torch(_rounded(aware)), arithmetic=1.0)
+    rounded = _rounded(aware)
+    exact = row("QAT, fake-quantised", _torch(rounded), arithmetic=1.0)
+    row("QAT, fake-quantised, in float64", _torch(rounded.double()), exact, arithmetic=1.0)
     _files(aware, case, pictures, unseen, folder / "qat-files", GOAL, "QAT, INT8", row, macs, exact)
     return {"rows": found}
 
@@ -225,7 +228,8 @@ def _torch(module: Any) -> Run:
 
     def run(picture: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            made: np.ndarray = module(torch.from_numpy(picture)).numpy()
+            kind = next(module.parameters()).dtype
+            made: np.ndarray = module(torch.from_numpy(picture).to(kind)).float().numpy()
         return made
 
     return run
