@@ -96,16 +96,14 @@ def random_network(space: SearchSpace, budget: Budget, seed: int) -> Generator:
     """One drawn within the budget's window, as the search's own finalists are before it has learnt."""
     import numpy as np
 
-    from compressor.agd.cost import cost_table
-    from compressor.agd.limits import chain_of, limits_of
+    from compressor.agd.limits import limits_of
     from compressor.agd.member import Member
     from compressor.agd.options import SearchOptions
     from compressor.agd.space import Choice
     from compressor.agd.supernet import Supernet, derive
 
     (limit,) = limits_of(space, [budget])
-    costs = cost_table(space, limit.metric)
-    member = Member(limit, space, chain_of(costs), costs.expected, SearchOptions())
+    member = Member(limit, space, SearchOptions())
     landing = member.land(np.random.default_rng([seed, 7]))
     return derive(Supernet(space, seed), Choice(landing.operators, landing.widths))
 
