@@ -163,8 +163,8 @@ class LocalMeter:
             return set()
         import torch
 
-        from exporters.graph import capture
-        from exporters.simulate import layers
+        from compressor.quantisation.captured import capture
+        from compressor.quantisation.layers import layers
 
         chosen, _ = layers(capture(generator.module, torch.zeros(generator.spec.image.input_shape)))
         return {layer.name for layer in chosen}

@@ -214,8 +214,8 @@ class _Exports:
         self._first: Any = None
 
     def __call__(self, inputs: int, outputs: int) -> bytes:
+        from compressor.quantisation.ranges import Bounds
         from exporters import onnx, quantise_onnx, quantise_tflite
-        from exporters.simulate import Bounds
 
         spans = Bounds((-4.0, 4.0), (-4.0, 4.0))
         precision = self.shape.precision

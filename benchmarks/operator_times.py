@@ -54,10 +54,10 @@ class OperatorFiles:
         self._names: dict[tuple[Place, bool], list[str]] = {}
 
     def __call__(self, one: Alone) -> bytes:
+        from compressor.quantisation.ranges import Bounds
         from exporters import onnx, quantise_onnx, quantise_tflite, tflite
         from exporters.graph import capture
         from exporters.rewrite import rewrite_for
-        from exporters.simulate import Bounds
 
         spans = dict.fromkeys(self._rounded(one), Bounds(_SPAN, _SPAN)) if self.precision == "int8" else {}
         if KINDS[self.runtime] == "onnx":
@@ -96,8 +96,8 @@ def _rounded(one: Alone) -> list[str]:
     """The same, told by the operator between two others."""
     from torch import nn
 
+    from compressor.quantisation.layers import layers
     from exporters.graph import capture, layer_name
-    from exporters.simulate import layers
 
     class Between(nn.Module):
         """A convolution before the operator if it is not the first, and one after if not the last."""

@@ -225,6 +225,11 @@ class DistilOptions(RunningOptions):
         "super resolution: weight of the distance to the pictures of --images, inputs being made from them; "
         "0: they are inputs, and only the original's pictures count",
     )
+    qat: bool = _setting(
+        False,
+        "quantisation-aware: train with INT8's rounding in the network and learn its ranges, which the "
+        "INT8 files then use",
+    )
 
     def __post_init__(self) -> None:
         _at_least("distill", self, steps=1, batch=1, crop=16, truth=0)
@@ -241,6 +246,12 @@ class DistilOptions(RunningOptions):
             )
         _among("distill.device", self.device, ("auto", "cpu", "cuda"))
         _engine("distill", self)
+        if self.qat and self.precision != "fp32":
+            raise UsageError(
+                "distill.qat imitates INT8's rounding, which bf16 would round once more",
+                got=f"distill.precision {self.precision}",
+                allowed="fp32",
+            )
 
 
 def deciding(options: Any) -> dict[str, Any]:

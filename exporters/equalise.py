@@ -9,27 +9,37 @@ weight makes up for that at the variance measured on the calibration pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import fx
 
+from compressor.quantisation.layers import before_own_norms
+from compressor.quantisation.start import divisors_of
 from exporters import graph as g
 
-_CONVOLUTIONS = ("conv2d.default", "conv_transpose2d.input")
 
-
-def equalise(graph: fx.GraphModule, pictures: Iterable[torch.Tensor]) -> int:
+def equalise(
+    graph: fx.GraphModule,
+    pictures: Iterable[torch.Tensor],
+    divisors: Mapping[str, Sequence[float]] | None = None,
+) -> int:
     """Equalise in place every convolution whose one reader is an instance norm.
 
     Args:
         graph: captured, its instance norms whole (not yet rewritten).
         pictures: calibration inputs (1, C, H, W), gone through once.
+        divisors: by layer, what its channels are to be divided by, where that is known; the other layers
+            then stay as they are.
 
     Returns:
         How many convolutions were changed.
     """
-    pairs = list(_pairs(graph))
+    pairs = [
+        (convolution, norm)
+        for convolution, norm in before_own_norms(graph)
+        if divisors is None or g.layer_name(convolution) in divisors
+    ]
     watched = _Watch(graph, [convolution for convolution, _ in pairs])
     if pairs:
         with torch.no_grad():
@@ -37,25 +47,12 @@ def equalise(graph: fx.GraphModule, pictures: Iterable[torch.Tensor]) -> int:
                 watched.run(picture)
     for convolution, norm in pairs:
         reach, variance = watched.reach[convolution], watched.variance[convolution] / watched.pictures
-        divisor = _divisor(reach)
+        known = None if divisors is None else divisors[g.layer_name(convolution)]
+        divisor = divisors_of(reach) if known is None else torch.tensor(known)
         _scale(graph, convolution, norm, divisor, variance)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return len(pairs)
-
-
-def _pairs(graph: fx.GraphModule) -> Iterable[tuple[fx.Node, fx.Node]]:
-    for norm in g.calls(graph, torch.ops.aten.instance_norm.default):
-        before = norm.args[0]
-        if (
-            isinstance(before, fx.Node)
-            and str(before.target).removeprefix("aten.") in _CONVOLUTIONS
-            and set(before.users) == {norm}
-            and norm.args[5]
-            and g.constant(graph, g.argument(before, 1)) is not None
-            and (not _transposed(before) or g.argument(before, 6, 1) == 1)
-        ):
-            yield before, norm
 
 
 def _transposed(convolution: fx.Node) -> bool:
@@ -82,14 +79,6 @@ class _Watch(fx.Interpreter):
             self.reach[n] = torch.maximum(self.reach[n], centred.abs().amax((0, 2, 3)))
             self.variance[n] = self.variance[n] + centred.square().mean((0, 2, 3))
         return value
-
-
-def _divisor(reach: torch.Tensor) -> torch.Tensor:
-    """Each channel's reach over the median one; dead channels are not blown up beyond 1000 times."""
-    middle = reach.median()
-    if middle <= 0:
-        return torch.ones_like(reach)
-    return (reach / middle).clamp(min=1e-3)
 
 
 def _scale(

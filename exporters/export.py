@@ -59,11 +59,14 @@ def export(
         thresholds: PSNR in dB that the worst picture of a file must reach, by precision, where it
             should differ from `exporters.parity.THRESHOLDS`.
         int8_goal: mean PSNR in dB that INT8 aims at on the hardest calibration pictures: as few layers
-            as reach it stay float, and at most half of the arithmetic. Aimed at, not demanded.
+            as reach it stay float, and at most half of the arithmetic. Aimed at, not demanded. A generator
+            that carries learned ranges keeps to them, and its INT8 files are compared with the network as
+            it was trained, rounding and all.
 
     Raises:
         UsageError: an argument is not one of those allowed, or the size does not fit the network.
-        PocketganError: the network cannot be traced, a picture cannot be read, or the disk is full.
+        PocketganError: the network cannot be traced, a picture cannot be read, the ranges that it carries
+            do not fit it, or the disk is full.
         GateError: at the end, when a file could not be made or is too far from PyTorch; all that was
             made is kept and written down.
     """
@@ -105,9 +108,8 @@ def _one(job: Job, path: Path, kind: str, precision: str, threshold: float) -> E
         kind=precision,
         input_layout="NCHW" if kind == "onnx" else "NHWC",
     )
-    pictures = (
-        job.references
-    )  # outside of the try: a picture that cannot be read is not the converter's fault
+    # Outside of the try: pictures that cannot be read and ranges that do not fit are no converter's fault.
+    pictures = job.references_of(precision)
     try:
         made: Made = job.make(kind, precision, threshold)
         with kept_quiet("running the file"):
@@ -193,6 +195,7 @@ def _described(
             "parity_images": len(compare),
             "thresholds_psnr": limits,
             "int8_goal_psnr": int8_goal,
+            "int8_ranges": "measured" if generator.ranges is None else "learned",
         },
         versions=versions(),
         files=(),

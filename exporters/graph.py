@@ -1,101 +1,36 @@
-"""The network as a flat graph of ATen operations, the form that all rewrites and exports start from.
+"""The captured graph (`compressor.quantisation.captured`), and how rewrites change it.
 
-`torch.export` turns any generator into it, ours or the user's, an `nn.Module` or an fx
-`GraphModule`, module calls and functional calls alike; so a rewrite is written once. A rewrite
+All rewrites and exports start from it, so a rewrite is written once for any network. A rewrite
 replaces a node by a call to a plain Python function of tensors (the thing its tests prove equal);
 the exporters trace through that function when they take the graph over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from compressor.errors import PocketganError
+from compressor.quantisation.captured import argument, calls, capture, constant, layer_name, shape
 
-
-def capture(module: nn.Module, example: torch.Tensor) -> fx.GraphModule:
-    """Trace a network in eval mode for inputs of the example's shape.
-
-    Args:
-        module: takes one (N, C, H, W) tensor and returns one; it is left untouched, and the graph
-            shares its parameters.
-        example: an input; the graph is specialised to its shape and dtype.
-
-    Raises:
-        PocketganError: the network cannot be traced, or does not map one tensor to one.
-    """
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        with torch.no_grad():
-            graph = torch.export.export(module, (example,)).module(check_guards=False)
-    except Exception as error:  # torch.export raises errors of many kinds for what it cannot follow
-        raise PocketganError(
-            "this network cannot be traced for export",
-            got=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}",
-            fix="look for Python control flow over tensor values, or a wrong input size, in its forward()",
-        ) from error
-    finally:
-        for part in training:
-            part.training = True
-    assert isinstance(graph, fx.GraphModule)
-    inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    outputs: Any = graph.graph.output_node().args[0]
-    outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-    if len(inputs) != 1 or len(outputs) != 1 or not isinstance(outputs[0], fx.Node):
-        raise PocketganError(
-            "a generator must take one picture tensor and return one",
-            got=f"{len(inputs)} inputs, {len(outputs)} outputs",
-            fix="wrap it in a module whose forward(x) returns the picture alone",
-        )
-    # An ordinary module again: torch.export's refuses eval(), and its code unpacks nested inputs.
-    graph.graph.output_node().args = (outputs[0],)
-    graph.graph.set_codegen(fx.graph.CodeGen())
-    return fx.GraphModule(graph, graph.graph).eval()
-
-
-def calls(graph: fx.GraphModule, *operations: Any) -> Iterator[fx.Node]:
-    """The nodes that call one of the given operations (OpOverloads or functions), in order."""
-    for node in list(graph.graph.nodes):
-        if node.op == "call_function" and node.target in operations:
-            yield node
-
-
-def shape(node: fx.Node) -> tuple[int, ...]:
-    """The shape of a node's tensor, recorded when it was traced."""
-    return tuple(int(side) for side in node.meta["val"].shape)
-
-
-def argument(node: fx.Node, position: int, default: Any = None) -> Any:
-    """A positional argument of a call, or its default where the call leaves it out.
-
-    ATen calls made by `torch.export` carry keyword arguments only after their last positional one.
-    """
-    if position < len(node.args):
-        return node.args[position]
-    schema = getattr(node.target, "_schema", None)
-    if schema is not None and schema.arguments[position].name in node.kwargs:
-        return node.kwargs[schema.arguments[position].name]
-    return default
+__all__ = [
+    "add_constant",
+    "argument",
+    "calls",
+    "capture",
+    "constant",
+    "layer_name",
+    "replace",
+    "set_weight",
+    "shape",
+]
 
 
 def replace(node: fx.Node, function: Callable[..., torch.Tensor], *args: Any) -> None:
     """Make a node call `function(*args)` instead; its users, name and recorded shape stay."""
     node.target, node.args, node.kwargs = function, args, {}
-
-
-def constant(graph: fx.GraphModule, node: fx.Node | None) -> torch.Tensor | None:
-    """The parameter or buffer that a `get_attr` node names; None for any other node, and for none."""
-    if node is None or node.op != "get_attr":
-        return None
-    value: Any = graph
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    return value.detach()
 
 
 def add_constant(graph: fx.GraphModule, before: fx.Node, name: str, value: torch.Tensor) -> fx.Node:
@@ -108,12 +43,6 @@ def add_constant(graph: fx.GraphModule, before: fx.Node, name: str, value: torch
         node = graph.graph.get_attr(name)
     node.meta["val"] = value
     return node
-
-
-def layer_name(convolution: fx.Node) -> str:
-    """The module a convolution came from, told by its weight's name: "model.1" of "model.1.weight"."""
-    weight: Any = convolution.args[1]
-    return str(weight.target).removesuffix(".weight")
 
 
 def set_weight(

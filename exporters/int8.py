@@ -15,9 +15,11 @@ from torch import fx
 
 from compressor.data.images import to_pixels
 from compressor.metrics.fidelity import psnr
-from exporters.calibration import METHODS
+from compressor.quantisation.calibration import METHODS
+from compressor.quantisation.layers import Layer, layers
+from compressor.quantisation.ranges import Bounds
 from exporters.runtime import Run
-from exporters.simulate import Bounds, Layer, Observed, Simulated, layers, observe
+from exporters.simulate import Observed, Simulated, observe
 
 GOAL = 40.0
 """Mean PSNR in dB on the hardest calibration pictures that a plan aims at."""

@@ -23,9 +23,10 @@ from exporters.versions import versions
 if TYPE_CHECKING:
     import onnx
     import torch
-    from torch import fx
+    from torch import fx, nn
 
     from compressor.generators import Generator
+    from exporters.learned import Learned
 
 _HALF_FROM = 4096  # float weights of so many numbers or more are stored as float16 in an INT8 file
 _EQUAL_ENOUGH = 60.0  # dB between the equalised network and the original, both in float
@@ -118,15 +119,22 @@ class Job:
     @cached_property
     def references(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
         """(name, input, PyTorch's output) of the pictures to compare on."""
-        return list(self._reference(self.compare))
+        return list(self._reference(self.compare, self.generator.module))
 
-    def _reference(self, paths: Sequence[Path]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    def references_of(self, precision: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """The same for files of a precision: INT8 that was trained is held to the network as trained."""
+        learned = precision == "int8" and self.generator.ranges is not None
+        return self.learned.references if learned else self.references
+
+    def _reference(
+        self, paths: Sequence[Path], module: nn.Module
+    ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         import torch
 
         for path in paths:
             entry = self._tensor(path)
             with torch.no_grad():
-                yield path.name, entry.numpy(), self.generator.module(entry).numpy()
+                yield path.name, entry.numpy(), module(entry).numpy()
 
     # Graphs
 
@@ -147,6 +155,9 @@ class Job:
         plain, graph = self.graph(), self.graph()
         rewrite_for("onnxruntime", plain)
         rewrite_for("onnxruntime", graph)
+        if self.generator.ranges is not None:
+            count = equalise(graph, map(self._tensor, self.calibrate), self.generator.ranges.divisors)
+            return graph, (f"{count} convolutions before instance norms equalised as in training",)
         count = equalise(graph, (self._tensor(path) for path in self.calibrate))
         if not count:
             return plain, ()
@@ -185,7 +196,8 @@ class Job:
             graph = capture(target.half_precision(self.generator.module), self.example)
             rewrite_for("onnxruntime", graph)
             half = self._onnx(target.convert(graph, self.example), "fp16")
-            found = check(half.open(), self._reference(self.calibrate[:2]), self.output_range, threshold)
+            pictures = self._reference(self.calibrate[:2], self.generator.module)
+            found = check(half.open(), pictures, self.output_range, threshold)
             if found.passed:
                 return half
             reason = f"half arithmetic reached only {found.psnr_min:.1f} dB"
@@ -240,9 +252,30 @@ class Job:
     @cached_property
     def plan(self) -> int8.Plan:
         """What INT8 files quantise, and how."""
-        references = list(self._reference(self.calibrate))
+        if self.generator.ranges is not None:
+            return self.learned.plan
+        references = list(self._reference(self.calibrate, self.generator.module))
         graph, _ = self.equalised
         return int8.plan(graph, self.inputs(self.calibrate), references, self.output_range, self.int8_goal)
+
+    @cached_property
+    def learned(self) -> Learned:
+        """INT8 as the generator was trained for it.
+
+        Raises:
+            PocketganError: the ranges it carries do not fit its graph.
+        """
+        from exporters.learned import learned
+
+        ranges = self.generator.ranges
+        assert ranges is not None
+
+        def references(module: nn.Module) -> list[tuple[str, np.ndarray, np.ndarray]]:
+            return list(self._reference(self.compare, module))
+
+        return learned(
+            self.generator.module, ranges, self.example, references, self.references, self.output_range
+        )
 
     def _planned(self, found: set[str], notes: tuple[str, ...]) -> dict[str, Any]:
         """What to say of an INT8 file: layers that lost their name in conversion stayed float too."""
@@ -254,7 +287,9 @@ class Job:
     def _metadata(self, kind: str) -> dict[str, str]:
         """What a file says of itself."""
         spec, tools = self.generator.spec, versions()
+        found = "learned in training" if self.generator.ranges else "measured on pictures"
         return {
+            **({"int8_ranges": found} if kind.startswith("int8") else {}),
             "name": self.generator.path.name,
             "family": spec.family,
             "task": "upscaling" if spec.image.scale > 1 else "image to image",

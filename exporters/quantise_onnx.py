@@ -17,7 +17,7 @@ from exporters.onnx import OUTPUT
 if TYPE_CHECKING:
     import onnx
 
-    from exporters.simulate import Bounds
+    from compressor.quantisation.ranges import Bounds
 
 _BIAS_LIMIT = float(2**31 - 1) / 2  # int32 biases keep a bit of headroom for the accumulator
 

@@ -16,7 +16,7 @@ from exporters import tflite
 from exporters.chatter import kept_quiet
 
 if TYPE_CHECKING:
-    from exporters.simulate import Bounds
+    from compressor.quantisation.ranges import Bounds
 
 _HALF_FROM = 4096  # float layers of so many weights or more are stored as float16 in an INT8 file
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressor.errors import PocketganError
-from exporters.calibration import METHODS, TensorRange
+from compressor.quantisation.calibration import METHODS, TensorRange
 from exporters.parity import check, compare
 from exporters.result import Delegation, ExportedFile, ExportResult, ImageParity, Parity, read_export
 

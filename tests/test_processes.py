@@ -66,6 +66,18 @@ def test_two_processes_come_to_what_one_does(folder, model):
         assert ours == theirs
 
 
+def test_two_processes_learn_the_ranges_that_one_does(folder):
+    """Nearer to each other than to where they began: 2e-5 of the widest range."""
+    one, two = folder / "one" / "qat", folder / "two" / "qat"
+    assert apart(one / "weights.safetensors", two / "weights.safetensors") < 1e-5
+    ours, theirs = (json.loads((side / "quantisation.json").read_text())["layers"] for side in (one, two))
+    assert ours.keys() == theirs.keys() and len(ours) > 5
+    for name, layer in ours.items():
+        for part, span in layer.items():
+            if span is not None:
+                assert theirs[name][part] == pytest.approx(span, rel=5e-6, abs=1e-7), (name, part)
+
+
 @pytest.mark.parametrize("name", ["A_to_B", "B_to_A"])
 def test_two_processes_play_cyclegan_as_one(folder, name):
     """The pools are shared, or the second step would differ. (Later ones do: its L1 distances double the

@@ -6,6 +6,7 @@ one, which has imported torch already; each set of jobs gets a process group of 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import signal
@@ -93,6 +94,12 @@ def job_distil(data: Path, out: Path) -> None:
     distil(student, generator(data), sorted((data / "A").iterdir()), out, DISTIL)
 
 
+def job_qat(data: Path, out: Path) -> None:
+    student = load(data / "student", factory=FACTORY)
+    options = dataclasses.replace(DISTIL, qat=True)
+    distil(student, generator(data), sorted((data / "A").iterdir()), out, options)
+
+
 def job_pix2pix(data: Path, out: Path) -> None:
     made = fresh("unet", {"depth": 4, "width": 6}, size=(32, 32))
     prune_pix2pix(made, find_pairs(data / "A", data / "B"), HALF, out, GAME)
@@ -105,7 +112,8 @@ def job_cyclegan(data: Path, out: Path) -> None:
 
 
 JOBS: dict[str, Job] = {
-    "prune": job_prune, "distil": job_distil, "pix2pix": job_pix2pix, "cyclegan": job_cyclegan
+    "prune": job_prune, "distil": job_distil, "qat": job_qat, "pix2pix": job_pix2pix,
+    "cyclegan": job_cyclegan,
 }  # fmt: skip
 
 

@@ -165,7 +165,7 @@ class Supernet:
         state = {**self.student.state_dict(), **self.hyper.weights()}
         module = spec.build()
         module.load_state_dict(shrink_state(state, self.student, self.graph, keep))
-        return replace(self.generator, spec=spec, module=module)
+        return replace(self.generator, spec=spec, module=module, ranges=None)
 
     def release(self) -> None:
         """Drop what only the search needs, which is most of the memory."""

@@ -15,6 +15,8 @@ from compressor.generators.spec import GeneratorSpec, ImageFormat
 if TYPE_CHECKING:
     from torch import nn
 
+    from compressor.quantisation.ranges import LearnedRanges
+
 __all__ = ["Generator", "GeneratorSpec", "ImageFormat", "load", "save"]
 
 
@@ -28,6 +30,7 @@ class Generator:
         path: the file or folder it came from.
         sha256: of the checkpoint file, or of weights.safetensors in our folder.
         notes: what the checkpoint does not say and we assumed, one sentence each.
+        ranges: of INT8, where these weights were trained with its rounding (`distill --qat`).
     """
 
     spec: GeneratorSpec
@@ -35,6 +38,7 @@ class Generator:
     path: Path
     sha256: str
     notes: tuple[str, ...] = ()
+    ranges: LearnedRanges | None = None
 
 
 def load(
@@ -67,12 +71,20 @@ def load(
     return recognise.load_checkpoint(path, factory=factory, image=image, arguments=arguments or {})
 
 
-def save(spec: GeneratorSpec, module: nn.Module, folder: Path, provenance: Mapping[str, Any]) -> None:
+def save(
+    spec: GeneratorSpec,
+    module: nn.Module,
+    folder: Path,
+    provenance: Mapping[str, Any],
+    ranges: LearnedRanges | None = None,
+) -> None:
     """Write our own format: architecture.json, provenance.json and weights.safetensors, each atomic.
+
+    With `ranges`, learned for INT8 together with these weights, quantisation.json too.
 
     Raises:
         PocketganError: the disk is full or the folder cannot be written.
     """
     from compressor.generators.folder import save_folder
 
-    save_folder(spec, module, folder, provenance)
+    save_folder(spec, module, folder, provenance, ranges)

@@ -1,10 +1,12 @@
 """Our own format: a folder with architecture.json, weights.safetensors and provenance.json; no pickle.
 
-weights.safetensors is written last: a folder that has it is whole.
+quantisation.json lies beside them where the weights were trained with INT8's rounding. weights.safetensors
+is written last: a folder that has it is whole.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,19 @@ from compressor.generators import Generator
 from compressor.generators.misfit import compare
 from compressor.generators.spec import GeneratorSpec, ImageFormat
 from compressor.generators.states import load_strictly, read_state, shapes_of
+from compressor.quantisation.ranges import FILE as QUANTISATION
+from compressor.quantisation.ranges import LearnedRanges
 
 ARCHITECTURE, WEIGHTS, PROVENANCE = "architecture.json", "weights.safetensors", "provenance.json"
 
 
-def save_folder(spec: GeneratorSpec, module: nn.Module, folder: Path, provenance: Mapping[str, Any]) -> None:
+def save_folder(
+    spec: GeneratorSpec,
+    module: nn.Module,
+    folder: Path,
+    provenance: Mapping[str, Any],
+    ranges: LearnedRanges | None = None,
+) -> None:
     """See `compressor.generators.save`."""
     from safetensors.torch import save as to_bytes
 
@@ -32,8 +42,11 @@ def save_folder(spec: GeneratorSpec, module: nn.Module, folder: Path, provenance
     }
     write_json(folder / ARCHITECTURE, spec.as_json())
     write_json(folder / PROVENANCE, dict(provenance))
+    content = to_bytes(state, metadata={"format": "pt"})
+    if ranges is not None:
+        write_json(folder / QUANTISATION, ranges.as_json(hashlib.sha256(content).hexdigest()))
     with atomic(folder / WEIGHTS) as file:
-        file.write(to_bytes(state, metadata={"format": "pt"}))
+        file.write(content)
 
 
 def load_folder(folder: Path, *, factory: str | None = None, image: ImageFormat | None = None) -> Generator:
@@ -71,7 +84,19 @@ def load_folder(folder: Path, *, factory: str | None = None, image: ImageFormat 
             raise PocketganError(what, got=misfit.describe())
     module = spec.build()
     load_strictly(module, state, what)
-    return Generator(spec, module.eval(), folder, sha256(folder / WEIGHTS))
+    digest = sha256(folder / WEIGHTS)
+    return Generator(spec, module.eval(), folder, digest, ranges=_ranges(folder, module, digest))
+
+
+def _ranges(folder: Path, module: nn.Module, digest: str) -> LearnedRanges | None:
+    """What was learned for INT8, if it was; it must belong to these weights and layers."""
+    if not (folder / QUANTISATION).is_file():
+        return None
+    ranges = LearnedRanges.from_json(read_json(folder / QUANTISATION), digest)
+    ranges.check(
+        {name: part.out_channels for name, part in module.named_modules() if isinstance(part, nn.Conv2d)}
+    )
+    return ranges
 
 
 def _same_factory(recorded: object, given: str | None, folder: Path) -> None:

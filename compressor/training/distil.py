@@ -16,6 +16,7 @@ from compressor.files import claim_folder, read_json, write_json
 from compressor.generators import Generator, load, save
 from compressor.launch import leads
 from compressor.options import DistilOptions, deciding
+from compressor.quantisation.training import quantisation_aware
 from compressor.training import ranks, watch
 from compressor.training.engine import Engine, Forward
 from compressor.training.lessons import Lessons
@@ -62,7 +63,7 @@ def distil(
             `compressor.agd.teachers.TaughtPictures`.
         images: pictures to train on: inputs, or with `options.truth` the true, large pictures.
         output: new folder for the trained model and distill.json.
-        options: how to train.
+        options: how to train; with `options.qat` the result carries the ranges that INT8 files will use.
         seed: of the pictures drawn.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the training.
@@ -92,8 +93,6 @@ def distil(
     ranks.on_leader(lambda: claim_folder(output, resume=resume))
 
     engine = Engine(options, device)
-    module = train_mode(share_statistics(copy.deepcopy(student.module).to(device).requires_grad_(True)))
-    paint = engine.forward(engine.arrange(module))
     original: Forward | Teacher
     if not isinstance(teacher, Generator):
         original, taught_by = teacher, teacher.identity
@@ -103,6 +102,10 @@ def distil(
         guide = copy.deepcopy(teacher.module).to(device).eval().requires_grad_(False)
         original, taught_by = engine.forward(engine.arrange(guide)), teacher.sha256
     lessons = Lessons(images, ours, options, engine, original, seed + _PATCH_SEED, truth=options.truth)
+    network = copy.deepcopy(student.module).to(device).requires_grad_(True)
+    quantised = quantisation_aware(student, network, lessons, device) if options.qat else None
+    module = train_mode(share_statistics(network)) if quantised is None else quantised.network
+    paint = engine.forward(engine.arrange(module))
     schedule = Schedule(options.schedule, options.steps, options.learning_rate)
     optimiser = schedule.optimiser(module.parameters())
     average = Average(module, options.ema) if options.ema else None
@@ -152,14 +155,19 @@ def distil(
         "notes": [*lessons.distance.notes, *getattr(teacher, "notes", ())],
         **seen.document(),
     }
+    ranges = None
+    if quantised is not None:
+        document["quantisation"] = quantised.document()
+        ranges = quantised.network.learned()
+        module = quantised.network.release()
     provenance = {"made_by": "distill", "student_sha256": student.sha256, "teacher_sha256": taught_by}
     module.cpu().eval()
 
     def write() -> None:
-        save(student.spec, module, output, {**provenance, **document})
+        save(student.spec, module, output, {**provenance, **document}, ranges)
         write_json(record, document)
 
     ranks.on_leader(write)
     loop.finish()
-    made = load(output, factory=factory) if leads() else replace(student, module=module)
+    made = load(output, factory=factory) if leads() else replace(student, module=module, ranges=ranges)
     return DistilResult(made, output, document)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from compressor.quantisation.layers import folding_norm
 from exporters import graph as g
 
 
@@ -43,22 +44,15 @@ def fold(
 def rewrite(graph: fx.GraphModule) -> int:
     """Fold every norm that alone reads a convolution of constant weight; returns how many."""
     aten, count = torch.ops.aten, 0
-    for node in g.calls(graph, aten.batch_norm.default):
-        before, scale, shift, mean, variance, own_statistics, _, eps = node.args[:8]
-        if own_statistics or not isinstance(before, fx.Node) or set(before.users) != {node}:
+    for before in g.calls(graph, aten.conv2d.default, aten.conv_transpose2d.input):
+        node = folding_norm(graph, before)
+        if node is None:
             continue
-        transposed = before.target is aten.conv_transpose2d.input
-        if not (transposed or before.target is aten.conv2d.default):
-            continue
-        if transposed and g.argument(before, 6, 1) != 1:
-            continue
-        weight = g.constant(graph, g.argument(before, 1))
-        if weight is None:
-            continue
-        bias = g.constant(graph, g.argument(before, 2))
-        if bias is None and g.argument(before, 2) is not None:
-            continue
+        _, scale, shift, mean, variance, _, _, eps = node.args[:8]
+        weight, bias = (g.constant(graph, g.argument(before, position)) for position in (1, 2))
+        assert weight is not None
         figures: Any = [g.constant(graph, part) for part in (mean, variance, scale, shift)]  # type: ignore[arg-type]
+        transposed = before.target is aten.conv_transpose2d.input
         new_weight, new_bias = fold(weight, bias, figures, float(eps), transposed)  # type: ignore[arg-type]
         g.set_weight(graph, before, new_weight, new_bias)
         node.replace_all_uses_with(before)

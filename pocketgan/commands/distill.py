@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -60,7 +60,7 @@ def distill_command(
     """Train MODEL a little more, so that its pictures come nearer to the teacher's.
 
     MODEL is what `pocketgan prune` left; its widths stay as they are. OUT becomes a model folder, with
-    distill.json: the loss over time.
+    distill.json: the loss over time. With --qat it carries the ranges that its INT8 files will use.
     """
     from compressor.agd.teachers import open_teacher
     from compressor.agd.teachers.opening import STATED, is_foreign
@@ -89,6 +89,16 @@ def distill_command(
     text = (
         f"loss {document['loss_first']:.4g} -> {document['loss_last']:.4g} in {document['steps']} steps\n"
         + "".join(f"note: {note}\n" for note in document["notes"])
+        + _quantised(document.get("quantisation"))
         + f"{output}\n  next: pocketgan export {output} --images DIR --output-dir OUT"
     )
     return Answer(text, {"folder": str(output), **document})
+
+
+def _quantised(found: dict[str, Any] | None) -> str:
+    """What was trained for INT8, as a line of its own."""
+    if found is None:
+        return ""
+    kept = found["float_layers"]
+    told = f"; {len(kept)} stay in float: {', '.join(kept)}" if kept else ""
+    return f"INT8: {len(found['layers'])} convolutions trained with its rounding{told}\n"

@@ -60,6 +60,9 @@ def export_command(
 ) -> Answer:
     """Write MODEL as files for phones, and compare each with PyTorch on real pictures.
 
+    Where MODEL was trained with --qat, INT8 keeps to the ranges that it learned and --calibration plays no
+    part in them.
+
     A fifth of the pictures is kept from calibration and used to compare. A file that is not near enough
     is written all the same; the exit code is then 3.
     """
@@ -96,4 +99,8 @@ def _text(result: ExportResult, output: Path) -> str:
         for file in result.files
     ]
     head = ("file", "kind", "size", "lowest PSNR", "against PyTorch")
-    return f"{table(rows, head=head)}\n\n{output}\n  next: pocketgan bench {output}"
+    learned = result.settings.get("int8_ranges") == "learned"
+    said = ""
+    if learned and any(file.precision == "int8" for file in result.files):
+        said = "\nINT8: ranges learned in training; compared with the network as trained, rounding and all"
+    return f"{table(rows, head=head)}{said}\n\n{output}\n  next: pocketgan bench {output}"
