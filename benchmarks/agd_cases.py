@@ -39,7 +39,11 @@ class Case:
     batch: int = 1
 
 
-IMDN: dict[str, Any] = {"teacher": "weights/IMDN_x4.pth", "factory": "benchmarks.networks.imdn:imdn_x4", "images": T91}
+IMDN: dict[str, Any] = {
+    "teacher": "weights/IMDN_x4.pth",
+    "factory": "benchmarks.networks.imdn:imdn_x4",
+    "images": T91,
+}
 CASES = {
     "st-folder": Case("macs=1G", HORSES, outputs=ZEBRAS),
     "st-gan-compression": Case("macs=1G", HORSES, "weights/gan_compression_horse2zebra.pth"),
