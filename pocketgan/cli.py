@@ -32,6 +32,7 @@ COMMANDS = {
     "export": "Write ONNX and TFLite files and check each against PyTorch.",
     "bench": "Measure the latency of exported files on this machine.",
     "devices": "The phones that adb sees, and whether one is fit to measure on.",
+    "farm": "Measure a plan of many files over every phone of every host.",
     "report": "Build the report page of a run folder.",
     "doctor": "What is installed, what is missing, and the command that mends it.",
 }
