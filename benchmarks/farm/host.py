@@ -88,18 +88,18 @@ class Host:
         import dask
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said here
-        with tempfile.TemporaryDirectory(prefix="pocketgan-farm-") as scratch:
-            with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-                try:
-                    while not stop():
-                        await self._look(scratch)
-                        await asyncio.sleep(_LOOK)
-                finally:
-                    for held in self._phones.values():
-                        if held.work is not None:
-                            held.work.cancel()
-                    nannies = [held.nanny for held in self._phones.values() if held.nanny]
-                    await asyncio.gather(*(nanny.close() for nanny in nannies), return_exceptions=True)
+        method = dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+        with tempfile.TemporaryDirectory(prefix="pocketgan-farm-") as scratch, method:
+            try:
+                while not stop():
+                    await self._look(scratch)
+                    await asyncio.sleep(_LOOK)
+            finally:
+                for held in self._phones.values():
+                    if held.work is not None:
+                        held.work.cancel()
+                nannies = [held.nanny for held in self._phones.values() if held.nanny]
+                await asyncio.gather(*(nanny.close() for nanny in nannies), return_exceptions=True)
 
     async def _look(self, scratch: str) -> None:
         try:

@@ -131,7 +131,7 @@ def timed_files(order: Mapping[str, Any], paths: Mapping[str, Path]) -> list[Tim
             path=paths[file["sha256"]],
             runtime=str(file["runtime"]),
             precision=str(file["precision"]),
-            shape=tuple(file["shape"]) if file["shape"] else None,  # type: ignore[arg-type]
+            shape=tuple(file["shape"]) if file["shape"] else None,
             value_range=(float(file["value_range"][0]), float(file["value_range"][1])),
         )
         for file in order["files"]
@@ -140,7 +140,8 @@ def timed_files(order: Mapping[str, Any], paths: Mapping[str, Path]) -> list[Tim
 
 def matches(pattern: str, base: Path) -> list[Path]:
     """The files and folders that a pattern names, sorted; what is neither is passed over."""
-    found = glob.glob(str(Path(pattern).expanduser()), root_dir=base, recursive=True)
+    text = str(Path(pattern).expanduser())
+    found = glob.glob(text, root_dir=base, recursive=True)  # noqa: PTH207 - pathlib takes no absolute ones
     paths = {Path(base, name) for name in found}
     return sorted(path for path in paths if path.is_dir() or path.suffix.lower() in RUNTIMES)
 

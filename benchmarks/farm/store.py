@@ -103,7 +103,7 @@ class Store:
         columns = self._results.c
         query = select(columns.job, columns.status).where(columns.run == self.run, columns.status.in_(FINAL))
         with self._transaction() as connection:
-            return {job: status for job, status in connection.execute(query)}
+            return {str(found.job): str(found.status) for found in connection.execute(query)}
 
     def record(self, row: Row) -> bool:
         """Write what became of a job; False where it is finished already, and nothing was changed."""

@@ -14,6 +14,7 @@ from pocketgan.texts import table
 
 if TYPE_CHECKING:
     from benchmarks.farm.coordinator import FarmResult
+    from benchmarks.farm.host import Hosting
     from benchmarks.farm.link import Link
     from benchmarks.farm.store import Store
 
@@ -81,7 +82,7 @@ def farm_command(
     return _run(plan, output, url, name, link, _hosting(scheduler or "", adb_server, serials, connect))
 
 
-def _run(plan: Path, output: Path, url: str | None, name: str, link: Link | None, hosting: Any) -> Answer:
+def _run(plan: Path, output: Path, url: str | None, name: str, link: Link | None, hosting: Hosting) -> Answer:
     from benchmarks.farm.cluster import Farm
     from benchmarks.farm.coordinator import carry_out
     from benchmarks.farm.plan import list_jobs
@@ -120,9 +121,7 @@ def _worker(
     from benchmarks.farm.host import serve
 
     if plan is not None:
-        raise UsageError(
-            "farm worker takes no plan", got=plan, fix="pocketgan farm worker --scheduler ADDRESS"
-        )
+        raise UsageError("farm worker takes no plan", got=plan, fix="leave it out")
     if link is None:
         raise UsageError("say whose jobs to do", fix="pocketgan farm worker --scheduler tls://HOST:PORT ...")
     stopped = False
@@ -151,7 +150,7 @@ def _results(output: Path, url: str | None, name: str) -> Answer:
 
 def _hosting(
     scheduler: str, adb_server: str | None, serials: tuple[str, ...], connect: tuple[str, ...]
-) -> Any:
+) -> Hosting:
     from benchmarks.farm.host import Hosting
     from devices.adb_server import server_at
 
