@@ -153,10 +153,11 @@ def test_this_machine_and_a_network_of_ones_own_need_no_keys(tmp_path: Path) -> 
 # Jobs on their host
 
 
+@pytest.mark.usefixtures("gathered")
 def test_a_job_whose_file_is_not_there_says_so_until_it_is_brought(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("POCKETGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("benchmarks.farm.job.cache_folder", lambda: tmp_path / "cache")
     models(tmp_path)
     (job,) = list_jobs(Plan(("a/one-fp32.onnx",)), tmp_path)
     order = job.order(Plan(("a",)))
