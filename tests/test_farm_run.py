@@ -83,9 +83,9 @@ def test_many_files_on_many_phones_a_tenth_dying(
     assert counted["measured"] >= files - count // 10  # a death takes the job along at most, and rarely
     early = max(size for done, size in coordinator.memory if done < files // 5)
     peak = max(size for _, size in coordinator.memory)
+    lost = str(answer["said"]).count("adb lost it")
     print(
-        f"\n{dict(counted)}, {answer['faults']} faults, "
-        f"{str(answer['said']).count('adb lost it')} phones lost, {(files - before) / seconds:.2f} jobs/s; coordinator "
-        f"{early / 2**20:.0f} MiB at a fifth of the jobs, {peak / 2**20:.0f} MiB at most"
+        f"\n{dict(counted)}, {answer['faults']} faults, {lost} phones lost, {(files - before) / seconds:.2f} "
+        f"jobs/s; coordinator {early / 2**20:.0f} MiB at a fifth of the jobs, {peak / 2**20:.0f} MiB at most"
     )
     assert peak - early < 16 * 2**20

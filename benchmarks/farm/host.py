@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import signal
 import socket
 import sys
 import tempfile
@@ -34,7 +36,7 @@ _LOOK = 2.0  # seconds between looks at the adb server
 _MISSED = 3  # looks that a phone may be away before its worker ends
 _REST = (5.0, 300.0)  # seconds that a phone rests after its worker gave up; doubles up to the second
 _LONG = 600.0  # seconds of work after which a phone counts as well again
-_UNREACHED = "30 s"  # a worker that does not reach the scheduler for so long ends
+_UNREACHED = "120 s"  # a worker that does not reach the scheduler for so long ends
 
 
 @dataclass
@@ -143,7 +145,14 @@ class Host:
             async with self._starting:
                 held.since = time.monotonic()
                 known = await asyncio.to_thread(facts, AdbTransport(serial, self._server))
-                held.nanny = await Nanny(self.hosting.scheduler, **self._options(serial, known, scratch))
+                nanny = Nanny(self.hosting.scheduler, **self._options(serial, known, scratch))
+                try:
+                    held.nanny = await nanny
+                except BaseException:
+                    _kill(
+                        nanny
+                    )  # dask may leave a process that was slow to start, and it would hold the phone
+                    raise
         except Exception as error:  # dask raises whatever went wrong in the new process
             said = (error.what if isinstance(error, DeviceError) else str(error)).splitlines()
             await self._let_go(serial, held, plain(said[0]) if said else type(error).__name__)
@@ -181,6 +190,13 @@ class Host:
         self._say(f"{plain(serial)}: {why}; tried again in {held.rest:.0f} s")
 
 
+def _kill(nanny: Nanny) -> None:
+    process = nanny.process.process if nanny.process is not None else None
+    if process is not None and process.pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+
+
 def serve(
     hosting: Hosting, security: Security | None, say: Callable[[str], None], stop: Callable[[], bool]
 ) -> None:
@@ -191,7 +207,6 @@ def serve(
 def serve_below(hosting: Hosting, security: Security) -> None:
     """A host as a child process: it ends when its parent is gone."""
     import multiprocessing
-    import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends us
     stopped = False
