@@ -1,4 +1,7 @@
-"""Times networks on this machine for `compressor.coronet.latency`: layer tables and whole exported files."""
+"""Times networks on this machine for budgets of latency: whole exported files, and what makes up a table:
+layers of a network that is pruned (`compressor.coronet.latency`), operators of a search space
+(`compressor.agd.latency`).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ import numpy as np
 
 from benchmarks.latency import bench
 from benchmarks.layer_times import KINDS, LayerShape, LayerTimes, LocalTimer
-from benchmarks.statistics import speed_up
+from benchmarks.operator_times import time_operators
+from benchmarks.statistics import median_interval, speed_up
 from compressor.coronet.latency import LayerTable, Measured
 from compressor.errors import UsageError
 from compressor.progress import Progress
@@ -25,15 +29,20 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from compressor.agd.latency import Alone
     from compressor.generators import Generator
     from compressor.graph import ChannelGraph
 
 _CALIBRATION = 4  # pictures for INT8; the arithmetic takes as long whatever they show
 _INT8_GOAL = 40.0
+_OPERATORS = {
+    "onnxruntime": 500,
+    "litert": 150,
+}  # timings of a search space; each is converted alone for litert
 
 
 class LocalMeter:
-    """This machine's CPU, one runtime, precision and number of threads; a `latency.Meter`.
+    """This machine's CPU, one runtime, precision and number of threads; a `Meter` and an `OperatorMeter`.
 
     Args:
         runtime: "onnxruntime" or "litert".
@@ -62,6 +71,7 @@ class LocalMeter:
             raise UsageError("there is no such precision", got=precision, allowed=", ".join(THRESHOLDS))
         self.runtime, self.precision, self.threads = runtime, precision, threads
         self.images, self.rounds, self.max_seconds = list(images), rounds, max_seconds
+        self.most = _OPERATORS[runtime]
         self.times = LayerTimes(LocalTimer(runtime, threads), table)
         self._wholes: dict[str, float] = {}
         self._files: dict[str, bytes] = {}
@@ -92,6 +102,14 @@ class LocalMeter:
                 found[layer.name] = LayerTable(first.inputs, first.outputs, total, elements)
                 progress.update(done, measured=self.times.measured)
         return found
+
+    def operators(self, wanted: Sequence[Alone]) -> list[float]:
+        return time_operators(self.times, self.precision, wanted)
+
+    def alone(self, generator: Generator) -> Measured:
+        samples = self._timed({"alone": self._file(generator)})["alone"]
+        middle, (low, high) = median(samples), median_interval(samples)
+        return Measured(1e6 * middle, 1e6 * middle, 1.0, low / middle, high / middle)
 
     def whole(self, generator: Generator) -> float:
         if generator.sha256 not in self._wholes:

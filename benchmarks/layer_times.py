@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from benchmarks.resized import resizable, resized
 from compressor.errors import UsageError
 from compressor.files import read_json, write_json
 
@@ -153,11 +154,19 @@ class LayerTimes:
 
     def __call__(self, shape: LayerShape, inputs: int, outputs: int) -> float:
         """Nanoseconds of the layer at these widths, from the file or measured now."""
-        key = shape.key(inputs, outputs)
+        return self.of(shape.key(inputs, outputs), lambda: self._exports(shape)(inputs, outputs))
+
+    def of(self, key: str, make: Callable[[], bytes]) -> float:
+        """Nanoseconds of anything that goes by a name, from the file or measured now.
+
+        Args:
+            key: says all that its time depends on beside the device.
+            make: its file's content for the timer's runtime.
+        """
         if key not in self._known:
             with tempfile.TemporaryDirectory(prefix="pocketgan-layer-") as folder:
                 path = Path(folder) / f"layer.{KINDS[self.timer.runtime]}"
-                path.write_bytes(self._exports(shape)(inputs, outputs))
+                path.write_bytes(make())
                 self._known[key] = self.timer.time(path)
             self.measured += 1
             self._write()
@@ -197,7 +206,7 @@ class _Exports:
     """Files of one layer at several widths, made as the exporters make whole networks.
 
     Converting takes seconds. An ONNX file that holds the convolution alone is converted once and given
-    other widths by new constants.
+    other widths (`benchmarks.resized`).
     """
 
     def __init__(self, shape: LayerShape, runtime: str):
@@ -234,32 +243,16 @@ class _Exports:
         from exporters.graph import capture
         from exporters.rewrite import rewrite_for
 
-        if self._first is not None:
-            return self._resized(inputs, outputs)
         module, example = self.shape.build(inputs, outputs), self._example(inputs)
-        graph = capture(onnx.half_precision(module) if self.shape.precision == "fp16" else module, example)
+        if self.shape.precision == "fp16":
+            module = onnx.half_precision(module)
+        if self._first is not None:
+            return resized(self._first, module, inputs, outputs)
+        graph = capture(module, example)
         rewrite_for("onnxruntime", graph)
         model = onnx.convert(graph, example)
-        plain = {node.op_type for node in model.graph.node} <= {"Conv", "ConvTranspose", "Cast"}
-        if plain and self.shape.groups == 1 and not self.shape.depthwise:
+        if resizable(model) and self.shape.groups == 1 and not self.shape.depthwise:
             self._first = model
-        return model
-
-    def _resized(self, inputs: int, outputs: int) -> Any:
-        import copy
-
-        from onnx import numpy_helper
-
-        model = copy.deepcopy(self._first)
-        chance = np.random.default_rng(0)
-        for constant in model.graph.initializer:
-            old = numpy_helper.to_array(constant)
-            pair = (inputs, outputs) if self.shape.module == "transposed" else (outputs, inputs)
-            new = chance.normal(0, 0.05, (*pair, *old.shape[2:]) if old.ndim == 4 else (outputs,))
-            constant.CopyFrom(numpy_helper.from_array(new.astype(old.dtype), constant.name))
-        del model.graph.value_info[:]
-        model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = inputs
-        model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = outputs
         return model
 
     def _example(self, inputs: int) -> Any:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmarks.cells import DONE, claim
 from compressor.files import atomic, read_json, write_json
 
 if TYPE_CHECKING:
@@ -90,10 +91,10 @@ def main(
     torch.set_num_threads(threads)
     for seed, name, budget, method in itertools.product(range(seeds), only or CASES, budgets, methods):
         folder = output / name / f"{budget.replace('=', '-').rstrip('%')}" / f"{method}-{seed}"
-        if _claim(folder):
+        if claim(folder):
             row = cell(CASES[name], data, budget, method, seed, folder)
-            write_json(folder / "cell.json", {"generator": name, "budget": budget, "method": method, **row})
-    rows = [read_json(path) for path in sorted(output.rglob("cell.json"))]
+            write_json(folder / DONE, {"generator": name, "budget": budget, "method": method, **row})
+    rows = [read_json(path) for path in sorted(output.rglob(DONE))]
     if record is not None:
         _write(record, rows, threads)
     print(table(rows))
@@ -117,23 +118,6 @@ def _write(path: Path, rows: list[dict[str, Any]], threads: int) -> None:
     with atomic(path, "w") as file:
         file.write(json.dumps(head, indent=2)[:-2] + ',\n  "cells": [\n')
         file.write(",\n".join(f"    {json.dumps(row)}" for row in rows) + "\n  ]\n}\n")
-
-
-def _claim(folder: Path) -> bool:
-    """Whether this cell is ours to fill: not done, and not in the hands of a call that still runs."""
-    import psutil
-
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "cell.json").exists():
-        return False
-    try:
-        (folder / "claim").open("x").write(str(psutil.Process().pid))
-    except FileExistsError:
-        holder = int((folder / "claim").read_text() or 0)
-        if psutil.pid_exists(holder):
-            return False
-        (folder / "claim").write_text(str(psutil.Process().pid))
-    return True
 
 
 def cell(case: Case, data: Path, budget: str, method: str, seed: int, folder: Path) -> dict[str, Any]:

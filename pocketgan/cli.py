@@ -30,6 +30,7 @@ COMMANDS = {
     "distill": "Train a pruned generator against the original.",
     "eval": "Compare a generator's pictures with the original's, or with references.",
     "export": "Write ONNX and TFLite files and check each against PyTorch.",
+    "apply": "Paint pictures of any size with an exported file or a generator.",
     "bench": "Measure the latency of exported files on this machine.",
     "devices": "The phones that adb sees, and whether one is fit to measure on.",
     "farm": "Measure a plan of many files over every phone of every host.",

@@ -1,22 +1,22 @@
-"""The options of a budget of latency: on what the network is timed while it is pruned."""
+"""The options of a budget of latency: on what networks are timed while they are pruned or searched."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from compressor.budget import Budget
-from compressor.errors import UsageError
+from compressor.errors import GateError, UsageError
 from pocketgan.options import FILE, F
 
 if TYPE_CHECKING:
-    from compressor.coronet.latency import Meter
+    from benchmarks.latency_meter import LocalMeter
 
-MeterFor = Callable[[Sequence[Budget], Sequence[Path]], "Meter | None"]
+MeterFor = Callable[[Sequence[Budget], Sequence[Path]], "LocalMeter | None"]
 """From budgets and pictures (for INT8 ranges) to what latency is measured with; None if no budget asks."""
 
 
@@ -51,7 +51,8 @@ def latency_options(function: F) -> F:
                 "--latency-table",
                 type=FILE,
                 metavar="FILE",
-                help="For latency budgets: where timings of single layers are kept, to be taken only once.  "
+                help="For latency budgets: where timings of layers and operators are kept, to be taken "
+                "only once.  "
                 "[default: layer_times.json in the user's cache folder]",
             ),
         )
@@ -60,7 +61,25 @@ def latency_options(function: F) -> F:
     return made
 
 
-def _meter(given: dict[str, Any], budgets: Sequence[Budget], images: Sequence[Path]) -> Meter | None:
+def missed(documents: Sequence[Mapping[str, Any]]) -> GateError | None:
+    """What to say where the device was slower than asked whatever was landed on.
+
+    Args:
+        documents: what prune.json or search.json say, with the "folder" of each.
+    """
+    timed = [{**found["latency"], "folder": found["folder"]} for found in documents if "latency" in found]
+    late = [found for found in timed if not found["met"]]
+    if not late:
+        return None
+    return GateError(
+        "the latency asked for was not met by any landing that was measured",
+        got="; ".join(f"{x['folder']}: {x['measured'] / 1e6:.3f} ms" for x in late),
+        allowed="; ".join(f"{x['target'] / 1e6:.3f} ms" for x in late),
+        fix="try again on a calmer machine, or ask for less; the folder's JSON record has every attempt",
+    )
+
+
+def _meter(given: dict[str, Any], budgets: Sequence[Budget], images: Sequence[Path]) -> LocalMeter | None:
     if not any(part.metric == "latency" for budget in budgets for part in budget.parts()):
         if given:
             flag = "--" + next(iter(given)).replace("_", "-")

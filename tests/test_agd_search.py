@@ -17,8 +17,9 @@ from compressor.agd import training
 from compressor.agd.architecture import Architecture, Sampler
 from compressor.agd.cost import cost_table
 from compressor.agd.fitting import space_for
+from compressor.agd.joint import chain_of
 from compressor.agd.landing import WINDOW, land
-from compressor.agd.limits import chain_of, limits_of, spread
+from compressor.agd.limits import limits_of, spread
 from compressor.agd.options import SearchOptions
 from compressor.agd.search import SearchResult, search
 from compressor.agd.space import Choice, SearchSpace

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces import SIDE, definitions
 
-from compressor.agd.cost import METRICS, cost_table, latency_table
+from compressor.agd.cost import METRICS, cost_table
 from compressor.agd.definition import read_space, width_table
+from compressor.agd.latency import Alone, latency_table
 from compressor.agd.space import FOLDER, Choice, SearchSpace, load_space, shipped
 from compressor.agd.supernet import Pick, Supernet, derive, spec_of
 from compressor.cost import count
@@ -421,11 +423,11 @@ def test_timed_operators_add_up_and_equal_ones_are_timed_once() -> None:
     space = read_space(tied())
     timed: list[str] = []
 
-    def time(module: torch.nn.Module, shape: tuple[int, int, int, int]) -> float:
-        timed.append(f"{module} of {shape}")
-        return float(count(module, shape).macs + 7)
+    def times(wanted: Sequence[Alone]) -> list[float]:
+        timed.extend(one.signature for one in wanted)
+        return [float(count(one.build(), one.input_shape).macs + 7) for one in wanted]
 
-    table = latency_table(space, time, constant=100.0)
+    table = latency_table(space, times, constant=100.0)
     assert len(timed) == len(set(timed))
     macs, choice = cost_table(space, "macs"), Choice((0, 1, 0, 1, 0), (1, 0, 0, 0, 0))
     # `again` is an identity of equal widths: no step at all

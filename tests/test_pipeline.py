@@ -301,7 +301,7 @@ def test_a_failed_check_is_measured_reported_and_exit_3(
     assert again.exit_code == 3 and "export: done before" in again.stderr
 
 
-def wait_until(condition: Any, seconds: float = 60) -> None:
+def wait_until(condition: Any, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -27,6 +27,28 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a budget of latency came to: milliseconds, and how well the table of operators predicted.
+
+    Attributes:
+        networks: random ones that were measured before the search.
+        ratios: least and most of the sum of their operators over what they took.
+        wrong: mean and largest error of predictions, each by the line through the others.
+    """
+
+    target: float
+    predicted: float
+    measured: float
+    low: float
+    high: float
+    attempts: int
+    device: str
+    networks: int
+    ratios: tuple[float, float]
+    wrong: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Searching:
     """search.json. `reached` holds macs, literature_macs, parameters and bytes; `share` is of the target."""
 
@@ -40,6 +62,7 @@ class Searching:
     trajectory: tuple[Mapping[str, float], ...]
     candidates: int
     why: str | None
+    measured: Measured | None = None
 
     @property
     def operators(self) -> list[str]:
@@ -78,6 +101,26 @@ def read_search(path: Path) -> Searching:
         trajectory=tuple(p for p in points if all(map(math.isfinite, p.values()))),
         candidates=len(document["candidates"]),
         why=document.get("why"),
+        measured=_measured(document["latency"]) if "latency" in document else None,
+    )
+
+
+def _measured(latency: Mapping[str, Any]) -> Measured:
+    table, device = latency["table"], latency["device"]
+    target, predicted, measured, low, high = (
+        int(latency[key]) / 1e6 for key in ("target", "predicted", "measured", "low", "high")
+    )
+    return Measured(
+        target,
+        predicted,
+        measured,
+        low,
+        high,
+        attempts=len(latency["attempts"]),
+        device=" ".join(str(device[key]) for key in ("runtime", "precision", "cpu") if key in device),
+        networks=len(table["networks"]),
+        ratios=(float(table["sum_over_measured"]["least"]), float(table["sum_over_measured"]["most"])),
+        wrong=(float(table["corrected"]["mean"]), float(table["corrected"]["most"])),
     )
 
 

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.agd.modules import PlainOperator
 from compressor.agd.operators import KERNELS, Layer, Operator
 from compressor.agd.space import Choice, SearchSpace
 from compressor.errors import UsageError
@@ -25,9 +24,6 @@ METRICS = ("macs", "parameters", "bytes", "literature_macs")
 _ALIASES = {"params": "parameters"}
 _BYTES = 4  # of a parameter, FP32
 _MOST = 200_000  # combinations of tied widths that are tried for the range
-
-Time = Callable[[nn.Module, tuple[int, int, int, int]], float]
-"""Nanoseconds of a module at an input shape (1, C, H, W), measured on the device that counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,51 +171,62 @@ def cost_table(space: SearchSpace, metric: str, input_shape: Sequence[int] | Non
     """
     metric = _ALIASES.get(metric, metric)
     if metric not in METRICS:
-        allowed = f"{', '.join(METRICS)}; latency comes from `latency_table`"
+        allowed = f"{', '.join(METRICS)}; latency comes from `compressor.agd.latency`"
         raise UsageError("a space has no such cost", got=metric, allowed=allowed)
 
-    def entry(operator: Operator, inputs: int, outputs: int, size: tuple[int, int]) -> int:
-        parts = operator.parts(inputs, outputs)
-        return sum(_layers_cost(layers, inputs, outputs, size, metric) for layers in parts.values())
+    def entry(place: Place, inputs: int, outputs: int) -> int:
+        parts = place.operator.parts(inputs, outputs)
+        return sum(_layers_cost(layers, inputs, outputs, place.size, metric) for layers in parts.values())
 
-    return CostTable(space, metric, _tables(space, entry, np.int64, input_shape))
+    return CostTable(space, metric, tables_of(space, entry, np.int64, input_shape))
 
 
-def latency_table(
-    space: SearchSpace, time: Time, input_shape: Sequence[int] | None = None, constant: float = 0.0
-) -> CostTable:
-    """Nanoseconds of a space: the sum of its operators, each timed alone at every pair of widths.
+@dataclass(frozen=True)
+class Place:
+    """Where an operator stands; at equal places it costs the same.
 
-    Operators of equal kind, widths and size are timed once.
+    Attributes:
+        operator: the operator.
+        size: height and width of its input.
+        first, last: of the chain.
     """
 
-    def entry(operator: Operator, inputs: int, outputs: int, size: tuple[int, int]) -> float:
-        if not any(operator.parts(inputs, outputs).values()):
-            return 0.0  # an identity is no step at all
-        return float(time(PlainOperator(operator, inputs, outputs).eval(), (1, inputs, *size)))
-
-    return CostTable(space, "latency", _tables(space, entry, np.float64, input_shape), float(constant))
+    operator: Operator
+    size: tuple[int, int]
+    first: bool
+    last: bool
 
 
-def _tables(
-    space: SearchSpace, entry: Callable[..., float], dtype: type, input_shape: Sequence[int] | None
+def tables_of(
+    space: SearchSpace,
+    entry: Callable[[Place, int, int], float],
+    dtype: type,
+    input_shape: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, ...]:
+    """The tables of a `CostTable`; `entry` costs a place between two widths, and is asked once for each.
+
+    What no network has (two tied neighbours of different widths) is 0.
+    """
     shape = tuple(input_shape or space.image.input_shape)
     if len(shape) != 4 or shape[:2] != (1, space.image.channels[0]):
         raise UsageError("costs are for one picture", got=shape, allowed=f"as {space.image.input_shape}")
-    known: dict[tuple[str, int, int, tuple[int, int]], float] = {}
-    tables = []
+    known: dict[tuple[str, tuple[int, int], bool, bool, int, int], float] = {}
+    tables, end = [], len(space.positions) - 1
     for index, (position, size) in enumerate(
         zip(space.positions, space.sizes((shape[2], shape[3])), strict=False)
     ):
         before, after = space.options(index - 1), space.options(index)
+        one_draw = index > 0 and space.owner(index - 1) == space.owner(index)
         table: np.ndarray = np.zeros((len(position.operators), len(before), len(after)), dtype)
         for row, name in enumerate(position.operators):
+            place = Place(space.operators[name], size, index == 0, index == end)
             for column, inputs in enumerate(before):
                 for depth, outputs in enumerate(after):
-                    key = (name, inputs, outputs, size)
+                    if one_draw and column != depth:
+                        continue
+                    key = (name, size, place.first, place.last, inputs, outputs)
                     if key not in known:
-                        known[key] = entry(space.operators[name], inputs, outputs, size)
+                        known[key] = entry(place, inputs, outputs)
                     table[row, column, depth] = known[key]
         tables.append(table)
     return tuple(tables)

@@ -34,12 +34,14 @@ class Moves:
         operators, widths: indices into the position's operators and widths.
         states: the state afterwards.
         costs: what each adds, exact.
+        worth: what each is worth beside its log-probability; None: nothing.
     """
 
     operators: np.ndarray
     widths: np.ndarray
     states: np.ndarray
     costs: np.ndarray
+    worth: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Landing:
     Attributes:
         operators, widths: an index for every position.
         cost: exact; of measured costs the prediction.
-        log_probability: of this network; may be -inf.
+        log_probability: of this network, and what its choices are worth beside; may be -inf.
         within: whether the cost lies in the window. If not, nothing the space has lies in it, and this is
             the dearest network under the target.
     """
@@ -184,6 +186,8 @@ def _forward(
                 continue
             moves = table[state]
             worth = operators[position][moves.operators] + widths[position][moves.widths]
+            if moves.worth is not None:
+                worth = worth + moves.worth
             for after in np.unique(moves.states):
                 which = np.flatnonzero(moves.states == after)
                 costs = (labels.costs[:, None] + moves.costs[None, which]).ravel()

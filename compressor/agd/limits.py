@@ -1,102 +1,154 @@
-"""Budgets in numbers, and a space's costs as the chain that landing walks."""
+"""Budgets in numbers."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from compressor.agd.cost import METRICS, CostTable, cost_table
-from compressor.agd.landing import WINDOW, Chain, Moves, out_of_range
+from compressor.agd.joint import JointCost
+from compressor.agd.landing import WINDOW, out_of_range
+from compressor.agd.latency import OperatorMeter
 from compressor.agd.member import Limit
 from compressor.agd.space import SearchSpace
 from compressor.agd.teachers import NetworkTeacher, Teacher
+from compressor.agd.timed import AIM, Times, take_times
 from compressor.budget import Budget
 from compressor.cost import count
 from compressor.errors import UsageError
 
-
-def chain_of(table: CostTable) -> Chain:
-    """The costs of a table by position, state and choice.
-
-    A state is the width that arrives, together with every earlier width that a later position is tied to.
-    """
-    space = table.space
-    last_use: dict[int, int] = {}
-    for index, position in enumerate(space.positions):
-        if position.tied is not None:
-            last_use[position.tied] = index
-    held: tuple[int, ...] = ()  # positions whose widths the state remembers
-    states: dict[tuple[int, ...], int] = {(0,): 0}  # width that arrives, then those remembered
-    tables: list[Mapping[int, Moves]] = []
-    for index, (position, costs) in enumerate(zip(space.positions, table.tables, strict=True)):
-        owner = space.owner(index)
-        keeps = tuple(p for p in (*held, index) if last_use.get(p, -1) > index)
-        after: dict[tuple[int, ...], int] = {}
-        moves = {}
-        for state, number in states.items():
-            known = dict(zip(held, state[1:], strict=True))
-            widths = [known[owner]] if owner != index else list(range(len(position.widths)))
-            rows = list(itertools.product(range(len(position.operators)), widths))
-            ends = []
-            for _, width in rows:
-                now = {**known, index: width}
-                end = (width, *(now[p] for p in keeps))
-                ends.append(after.setdefault(end, len(after)))
-            operators, chosen = (np.array(column) for column in zip(*rows, strict=True))
-            spent = costs[operators, state[0], chosen]
-            own = chosen if owner == index else np.zeros_like(chosen)  # nothing is chosen where it is tied
-            moves[number] = Moves(operators, own, np.array(ends), spent)
-        tables.append(moves)
-        states, held = after, keeps
-    return Chain(tuple(tables), table.constant)
+_ALLOWED = "macs=1G, params=350k, bytes=1.8MB, latency=12ms"
 
 
-def limits_of(space: SearchSpace, budgets: Sequence[Budget], teacher: Teacher | None = None) -> list[Limit]:
+def limits_of(
+    space: SearchSpace,
+    budgets: Sequence[Budget],
+    teacher: Teacher | None = None,
+    times: Times | None = None,
+) -> list[Limit]:
     """Budgets as amounts that the space can meet.
 
     Args:
         space: at whose usual input size costs count.
-        budgets: one, or several of one metric.
+        budgets: one, or several of one metric; each may name a second metric that holds beside.
         teacher: what shares refer to.
+        times: what the space takes on a device, for budgets of latency.
 
     Raises:
         UsageError: a budget has a metric that a space does not know, is a share of an unknown network, names
-            several metrics, or lies outside what the space can cost.
+            more than two metrics, or lies outside what the space can cost.
     """
     limits = []
     for budget in budgets:
-        if budget.also:
-            raise UsageError("a search has one metric", got=budget.text, allowed="as macs=1G")
-        if budget.metric not in METRICS:
-            raise UsageError(
-                f"a search cannot be held to a budget of {budget.metric}",
-                got=budget.text,
-                allowed="macs=1G, params=350k, bytes=1.8MB",
+        check_metrics(budget)
+        tables, targets = [], []
+        for part in budget.parts():
+            table = _table(space, part, times)
+            target = part.limit(_whole(teacher, part, times))
+            least, most = table.range()
+            if target < least or (part.metric == budget.metric and most <= WINDOW * target):
+                raise out_of_range(
+                    target, least, most, "nanoseconds" if part.metric == "latency" else part.metric
+                )
+            tables.append(table)
+            targets.append(target)
+        pairs = dict(zip((part.metric for part in budget.parts()), targets, strict=True))
+        aims = [int(AIM * most) if metric == "latency" else most for metric, most in pairs.items()]
+        cost = JointCost(tuple(tables), tuple(aims))
+        if len(tables) > 1:  # fails now if no network is within both
+            cost.land(
+                [np.zeros(len(position.operators)) for position in space.positions],
+                [np.zeros(len(position.widths)) for position in space.positions],
             )
-        target = budget.limit(_whole(teacher, budget))
-        least, most = cost_table(space, budget.metric).range()
-        if not least <= target or most <= WINDOW * target:
-            raise out_of_range(target, least, most, budget.metric)
-        name = budget.text.strip().replace("=", "-").replace("%", "")
-        limits.append(Limit(name, budget.text, budget.metric, target))
+        also = {metric: most for metric, most in pairs.items() if metric != budget.metric}
+        timed = _latency(budget)
+        whole = times.originals.get(timed.text) if times and timed else None
+        limits.append(Limit(name_of(budget), budget.text, budget.metric, targets[0], cost, also, whole))
     return limits
 
 
-def _whole(teacher: Teacher | None, budget: Budget) -> int:
+def check_metrics(budget: Budget) -> None:
+    """Refuse a budget that a search does not know.
+
+    Raises:
+        UsageError: as said.
+    """
+    if len(budget.also) > 1:
+        raise UsageError(
+            "a search is held to two metrics at most", got=budget.text, allowed="latency=12ms,params=350k"
+        )
+    for part in budget.parts():
+        if part.metric not in (*METRICS, "latency"):
+            raise UsageError(
+                f"a search cannot be held to a budget of {part.metric}", got=budget.text, allowed=_ALLOWED
+            )
+
+
+def name_of(budget: Budget) -> str:
+    """What the network that meets a budget is called: "macs-1G"."""
+    return budget.text.strip().replace("=", "-").replace("%", "").replace(",", "-").replace(" ", "")
+
+
+def times_for(
+    space: SearchSpace,
+    budgets: Sequence[Budget],
+    teacher: Teacher,
+    meter: OperatorMeter | None,
+    seed: int,
+) -> Times | None:
+    """What a space takes on a device, measured about the budgets of latency; None where none asks for it.
+
+    Raises:
+        UsageError: there is nothing to measure with, or a share of a teacher that cannot be exported.
+    """
+    parts = [part for budget in budgets if (part := _latency(budget)) is not None]
+    if not parts:
+        return None
+    if meter is None:
+        raise UsageError("a budget of latency needs something to measure with", fix="pocketgan search")
+    originals = {
+        part.text: round(meter.whole(_network(teacher, part).generator))
+        for part in parts
+        if part.share is not None
+    }
+    targets = [part.limit(originals.get(part.text, 0)) for part in parts]
+    return take_times(space, meter, targets, originals, seed)
+
+
+def _latency(budget: Budget) -> Budget | None:
+    """The part of a budget that asks for a latency."""
+    return next((part for part in budget.parts() if part.metric == "latency"), None)
+
+
+def _table(space: SearchSpace, part: Budget, times: Times | None) -> CostTable:
+    if part.metric != "latency":
+        return cost_table(space, part.metric)
+    if times is None:
+        raise UsageError("a budget of latency needs something to measure with", fix="pocketgan search")
+    return times.predicted()
+
+
+def _whole(teacher: Teacher | None, budget: Budget, times: Times | None) -> int:
     """What a share is a share of; 0 where the budget is an amount."""
     if budget.share is None:
         return 0
+    network = _network(teacher, budget)
+    if budget.metric == "latency":
+        return times.originals[budget.text] if times else 0
+    return int(getattr(count(network.module, network.image.input_shape), budget.metric))
+
+
+def _network(teacher: Teacher | None, budget: Budget) -> NetworkTeacher:
     if not isinstance(teacher, NetworkTeacher):
         raise UsageError(
             "a share needs a teacher whose cost is known: a network of ours",
             got=budget.text,
-            allowed="an amount: macs=1G, params=350k, bytes=1.8MB",
+            allowed=f"an amount: {_ALLOWED}",
         )
-    return int(getattr(count(teacher.module, teacher.image.input_shape), budget.metric))
+    return teacher
 
 
 def spread(budgets: Sequence[Budget], count: int) -> list[Budget]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from compressor.agd.architecture import Architecture, Expected, Sampler
+from compressor.agd.architecture import Architecture, Sampler
 from compressor.agd.controller import Controller
-from compressor.agd.landing import WINDOW, Chain, Landing, land
+from compressor.agd.joint import JointCost
+from compressor.agd.landing import WINDOW, Landing
 from compressor.agd.options import SearchOptions
 from compressor.agd.space import Choice, SearchSpace
 from compressor.training import ranks
@@ -31,12 +32,24 @@ class Limit:
         asked: what the user wrote.
         metric: of `Budget`.
         target: the most it may cost.
+        cost: what networks cost by this metric, and by another that the budget names beside it; of a latency
+            the prediction, and a target a little lower.
+        also: the other metric and its target.
+        whole: of a share of a latency, the original's.
     """
 
     name: str
     asked: str
     metric: str
     target: int
+    cost: JointCost = field(repr=False, compare=False)
+    also: Mapping[str, int] = field(default_factory=dict)
+    whole: int | None = None
+
+    @property
+    def latency(self) -> int | None:
+        """Nanoseconds that are allowed, if the budget asks for that."""
+        return ({self.metric: self.target} | dict(self.also)).get("latency")
 
 
 class Member:
@@ -45,22 +58,19 @@ class Member:
     Args:
         limit: the budget.
         space: what is searched.
-        chain: exact costs.
-        expected: expected costs.
         options: how.
     """
 
-    def __init__(
-        self, limit: Limit, space: SearchSpace, chain: Chain, expected: Expected, options: SearchOptions
-    ):
-        self.limit, self.chain, self.expected, self.options = limit, chain, expected, options
+    def __init__(self, limit: Limit, space: SearchSpace, options: SearchOptions):
+        self.limit, self.cost, self.options = limit, limit.cost, options
+        self.expected = self.cost.expected
         self.architecture = Architecture(
             [len(position.operators) for position in space.positions],
             [position.widths for position in space.positions],
             [position.tied for position in space.positions],
         )
         if options.start == "budget":
-            self.architecture.start_at(expected, AIM * limit.target)
+            self.architecture.start_at(self.expected, AIM * limit.target)
         rate = options.architecture_learning_rate or max(_RATE, _TRAVEL / options.steps)
         self.optimiser = torch.optim.Adam(self.architecture.parameters(), lr=rate, betas=(0.5, 0.999))
         self.controller = Controller()
@@ -106,7 +116,7 @@ class Member:
 
     def land(self, draw: np.random.Generator | None = None) -> Landing:
         """The most probable network that the budget allows; with `draw`, one drawn among them."""
-        return land(self.chain, *self.architecture.log_probabilities(draw), self.limit.target)
+        return self.cost.land(*self.architecture.log_probabilities(draw))
 
     def propose(self, step: int, draw: np.random.Generator | None = None) -> dict[str, Any] | None:
         """Land, and make a candidate of the result unless it is one; it, or None."""
@@ -165,9 +175,19 @@ def choice_of(candidate: dict[str, Any]) -> Choice:
     return Choice(tuple(candidate["operators"]), tuple(candidate["widths"]))
 
 
-def why_outside(limit: Limit, nearest: float) -> str:
-    """Why a budget is left unused by more than 2 %."""
+def why_outside(limit: Limit, nearest: float, timed: Mapping[str, Any] | None = None) -> str:
+    """Why a budget is left unused by more than 2 %, or was not met."""
+    if timed is None:
+        beside = "".join(f", and at most {target:,} {metric}" for metric, target in limit.also.items())
+        return (
+            f"no network of this space costs between {WINDOW:.0%} of {limit.target:,} {limit.metric} and all "
+            f"of it{beside}; the nearest under it is {nearest:,}"
+        )
+    tries, target = len(timed["attempts"]), timed["target"] / 1e6
+    nearest_one = f"the nearest took {timed['measured'] / 1e6:.3f} ms"
+    if not timed["met"]:
+        return f"none of {tries} networks measured took at most {target:.3f} ms; {nearest_one}"
     return (
-        f"no network of this space costs between {WINDOW:.0%} of {limit.target:,} {limit.metric} and all of "
-        f"it; the nearest under it is {nearest:,}"
+        f"none of {tries} networks measured took between {WINDOW:.0%} of {target:.3f} ms and all of "
+        f"it; {nearest_one}, with a 95 % interval up to {timed['high'] / 1e6:.3f} ms"
     )

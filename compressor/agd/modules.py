@@ -48,13 +48,16 @@ def make_layer(layer: Layer, inputs: int, outputs: int) -> nn.Module:
 
 
 class PlainOperator(nn.Module):
-    """An operator at one pair of widths: (N, inputs, H, W) -> (N, outputs, scale H, scale W)."""
+    """An operator at one pair of widths: (N, inputs, H, W) -> (N, outputs, scale H, scale W).
 
-    def __init__(self, operator: Operator, inputs: int, outputs: int):
+    `bridged`: its shortcut has layers at equal widths too, which no network of a space has (see `latency`).
+    """
+
+    def __init__(self, operator: Operator, inputs: int, outputs: int, *, bridged: bool = False):
         super().__init__()
         parts = {
             name: nn.Sequential(*(make_layer(layer, inputs, outputs) for layer in layers))
-            for name, layers in operator.parts(inputs, outputs).items()
+            for name, layers in operator.parts(inputs, outputs, bridged=bridged).items()
         }
         self.body, self.shortcut, self.last = parts["body"], parts["shortcut"], parts["last"]
         self.has_body, self.has_shortcut = bool(operator.body), operator.shortcut is not None

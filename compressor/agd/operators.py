@@ -66,6 +66,15 @@ class Layer:
             return Fraction(self.factor)
         return Fraction(self.stride) if self.kind == "transposed" else Fraction(1, self.stride)
 
+    def signature(self, inputs: int, outputs: int) -> str:
+        """The layer at these widths in words: "conv3/2 8->16 bias", "norm", "shuffle2"."""
+        if self.kind in FACTORS:
+            return f"{self.kind}{self.factor}"
+        if self.kind not in KERNELS:
+            return f"{self.kind}{self.slope:g}" if self.kind == "leaky_relu" else self.kind
+        widths = f"{self.reads(inputs, outputs)}->{self.makes(inputs, outputs)}"
+        return f"{self.kind}{self.kernel}/{self.stride} {widths}{' bias' if self.bias else ''}"
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -92,10 +101,25 @@ class Operator:
             scale *= layer.scale
         return scale
 
-    def parts(self, inputs: int, outputs: int) -> dict[str, tuple[Layer, ...]]:
-        """Layers of "body", "shortcut" and "last" at these widths: a shortcut of equal width has none."""
-        bridge = self.shortcut if self.shortcut and inputs != outputs else ()
+    def parts(self, inputs: int, outputs: int, *, bridged: bool = False) -> dict[str, tuple[Layer, ...]]:
+        """Layers of "body", "shortcut" and "last" at these widths: a shortcut of equal width has none.
+
+        Args:
+            inputs, outputs: channels.
+            bridged: give the shortcut its layers at equal widths too.
+        """
+        bridge = self.shortcut if self.shortcut and (bridged or inputs != outputs) else ()
         return {"body": self.body, "shortcut": bridge or (), "last": self.last}
+
+    def signature(self, inputs: int, outputs: int, *, bridged: bool = False) -> str:
+        """All that is computed at these widths, in words: equal signatures compute alike."""
+        parts = {
+            name: ", ".join(layer.signature(inputs, outputs) for layer in layers)
+            for name, layers in self.parts(inputs, outputs, bridged=bridged).items()
+        }
+        if self.shortcut is None:
+            del parts["shortcut"]
+        return " ".join(f"{name}[{text}]" for name, text in parts.items() if text or name == "shortcut")
 
 
 def read_operator(name: str, definition: object, where: str, *, norm: bool) -> Operator:

@@ -24,6 +24,7 @@ def describe(
     best: Mapping[str, Any],
     generator: Generator,
     trajectory: Sequence[Mapping[str, float]],
+    timed: Mapping[str, Any] | None = None,
     **told: Any,
 ) -> dict[str, Any]:
     """search.json: what was asked and reached, the choice at every position, candidates.
@@ -34,12 +35,15 @@ def describe(
         best: the candidate taken.
         generator: derived from it.
         trajectory: of the whole search; figures of other members are left out.
+        timed: what was measured, where a budget asks for latency: nanoseconds, and every attempt.
         told: teacher, seed, options.
     """
     limit, choice = member.limit, choice_of(dict(best))
     cost = count(generator.module, space.image.input_shape)
     reached = {name: getattr(cost, name) for name in ("macs", "literature_macs", "parameters", "bytes")}
-    found = reached.get(limit.metric, best["cost"])
+    if timed is not None:
+        reached["latency"] = timed["measured"]
+    found = reached[limit.metric]
     with torch.no_grad():
         alpha, ratio = (rows.tolist() for rows in member.architecture.probabilities())
     widths, names = space.widths(choice), space.names(choice)
@@ -57,11 +61,14 @@ def describe(
     document = {
         "format": FORMAT,
         "space": space.name,
-        "budget": {"asked": limit.asked, "metric": limit.metric, "target": limit.target},
+        "budget": {
+            **{"asked": limit.asked, "metric": limit.metric, "target": limit.target},
+            **({"also": dict(limit.also)} if limit.also else {}),
+        },
         "reached": reached,
         "share": found / limit.target,
         "within": bool(best["within"]),
-        "range": list(member.chain.range()),
+        "range": list(member.cost.range()),
         "size": list(space.image.size),
         "choice": choice.as_json(),
         "positions": positions,
@@ -72,8 +79,10 @@ def describe(
         **told,
         "trajectory": [_own(point, f"_{limit.name}") for point in trajectory],
     }
+    if timed is not None:
+        document["latency"] = dict(timed)
     if not best["within"]:
-        document["why"] = why_outside(limit, best["cost"])
+        document["why"] = why_outside(limit, best["cost"], timed)
     return document
 
 

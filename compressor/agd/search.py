@@ -16,21 +16,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor.agd.limits import limits_of
-from compressor.agd.member import choice_of
+from compressor.agd.landing import WINDOW
+from compressor.agd.latency import OperatorMeter
+from compressor.agd.limits import check_metrics, limits_of, name_of, times_for
+from compressor.agd.member import Member, choice_of
 from compressor.agd.options import SearchOptions
 from compressor.agd.outcome import RECORD, describe, write_family
-from compressor.agd.space import SearchSpace
+from compressor.agd.space import Choice, SearchSpace
 from compressor.agd.supernet import derive
-from compressor.agd.teachers import Teacher
+from compressor.agd.teachers import NetworkTeacher, Teacher
+from compressor.agd.timed import Times
+from compressor.agd.timed_landing import land_timed
 from compressor.agd.training import FINALISTS, Search
 from compressor.budget import Budget
+from compressor.coronet.latency import Measured
+from compressor.errors import UsageError
 from compressor.files import claim_folder, read_json, write_json
 from compressor.generators import Generator, load, save
-from compressor.launch import leads
+from compressor.launch import leads, world
 from compressor.options import deciding
 from compressor.training import ranks
 from compressor.training.loop import Loop, choose_device
+
+TIMES = "latency_times.json"  # what a search for a latency began with; gone once it is done
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ def search(
     output: Path,
     options: SearchOptions = SearchOptions(),  # noqa: B008  frozen
     *,
+    meter: OperatorMeter | None = None,
     seed: int = 0,
     resume: bool = False,
     log: Path | None = None,
@@ -70,6 +79,7 @@ def search(
         output: new folder: of the model and search.json, or with several budgets of one folder for each
             ("macs-1G") and pareto.json.
         options: how to search.
+        meter: what budgets of latency are measured with.
         seed: of weights, pictures and draws.
         resume: go on in `output` where an earlier call was stopped.
         log: JSON-lines file for figures of the search.
@@ -78,19 +88,24 @@ def search(
         One result for each budget, in their order.
 
     Raises:
-        UsageError: a budget lies outside what the space can cost, or the batch cannot be divided among the
-            processes; known before anything is written.
+        UsageError: a budget lies outside what the space can cost, the batch cannot be divided among the
+            processes, or several processes are to search for a latency; known before anything is written.
         PocketganError: pictures cannot be read, or `output` is taken.
     """
     options = options.effective
     ranks.check_batch("search", options.batch, options.accumulate)
-    limits = limits_of(space, budgets, teacher)
-    folders = [output / limit.name if len(limits) > 1 else output for limit in limits]
+    for budget in budgets:
+        check_metrics(budget)
+    folders = [output / name_of(budget) if len(budgets) > 1 else output for budget in budgets]
     device = ranks.join(choose_device(options.device))
     if resume and ranks.on_leader(lambda: all((folder / RECORD).exists() for folder in folders)):
         return [_read(folder) for folder in folders]
+    times = _times(space, budgets, teacher, meter, output / TIMES, seed, resume)
+    limits = limits_of(space, budgets, teacher, times)
     run = Search(space, teacher, images, limits, options, seed, device)
     ranks.on_leader(lambda: claim_folder(output, resume=resume))
+    if times is not None:
+        write_json(output / TIMES, times.as_json())
     identity = {
         "space": space.definition,
         "size": space.image.size,
@@ -99,6 +114,7 @@ def search(
         "seed": seed,
         **deciding(options),
     }
+    identity |= {"meter": dict(times.device)} if times else {}
     steps = options.pretrain + options.steps
     loop = Loop("search", steps, output / "checkpoint.pt", run.parts(), identity, log)
     loop.resume()
@@ -107,9 +123,11 @@ def search(
     told = {"teacher": teacher.identity, "seed": seed, "options": deciding(options)}
     found = []
     for member, folder in zip(run.members, folders, strict=True):
-        best = member.decide(run.measure, steps, [seed, FINALISTS])
+        best, report = member.decide(run.measure, steps, [seed, FINALISTS]), None
+        if times is not None and meter is not None and member.limit.latency is not None:
+            best, report = _timed(run, member, best, times, meter, steps)
         generator = derive(run.supernet, choice_of(best))
-        document = describe(space, member, best, generator, loop.trajectory, **told)
+        document = describe(space, member, best, generator, loop.trajectory, report, **told)
         found.append(SearchResult(generator, folder, document))
 
     def write() -> None:
@@ -121,8 +139,74 @@ def search(
             write_family(output, [(result.folder, result.document) for result in found])
 
     ranks.on_leader(write)
+    ranks.on_leader(lambda: (output / TIMES).unlink(missing_ok=True))
     loop.finish()
     return [_read(result.folder) for result in found] if leads() else found
+
+
+def _times(
+    space: SearchSpace,
+    budgets: Sequence[Budget],
+    teacher: Teacher,
+    meter: OperatorMeter | None,
+    file: Path,
+    seed: int,
+    resume: bool,
+) -> Times | None:
+    """What the space takes on the device: as an earlier call of this search found it, or measured now."""
+    if meter is not None and world() > 1:
+        raise UsageError(
+            "a budget of latency is for one process: what several measure differs", got=f"{world()} processes"
+        )
+    if not (resume and meter is not None and file.exists()):
+        return times_for(space, budgets, teacher, meter, seed)
+    times = Times.from_json(read_json(file), space, file)
+    if times.device != meter.identity:
+        raise UsageError(
+            f"{file} holds times of another device or runtime",
+            got=dict(meter.identity),
+            allowed=dict(times.device),
+            fix="resume with the same --latency options on the same machine, or choose another --output-dir",
+        )
+    return times
+
+
+def _timed(
+    run: Search, member: Member, best: dict[str, Any], times: Times, meter: OperatorMeter, steps: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The candidate to take once it is measured, and what was measured."""
+    limit, target = member.limit, member.limit.latency
+    assert target is not None
+
+    def measure(choice: Choice) -> Measured:
+        small = derive(run.supernet, choice)
+        if limit.whole is None:
+            return meter.alone(small)
+        assert isinstance(run.teacher, NetworkTeacher)
+        return meter.compare(run.teacher.generator, small)
+
+    place = [limit.metric, *limit.also].index("latency")
+    logs = member.architecture.log_probabilities()
+    choice, found = land_timed(times, limit.cost, place, choice_of(best), logs, measure, target, limit.whole)
+    near = found["measured"] <= target and found["high"] >= WINDOW * target
+    taken = {
+        **{"step": steps, "operators": list(choice.operators), "widths": list(choice.widths)},
+        **{"cost": limit.cost.tables[0].cost(choice), "loss": run.measure(choice)},
+        "within": found["met"] and (near or limit.cost.used(choice, place)),
+    }
+    if choice != choice_of(best):
+        member.candidates.append(taken)
+    else:
+        taken["step"] = best["step"]
+    report = {
+        "device": dict(times.device),
+        "unit": "nanoseconds",
+        "target": target,
+        **({"original": limit.whole} if limit.whole is not None else {}),
+        **found,
+        "table": times.told(),
+    }
+    return taken, report
 
 
 def _read(folder: Path) -> SearchResult:

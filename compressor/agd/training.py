@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from compressor.agd.cost import cost_table
-from compressor.agd.limits import chain_of
 from compressor.agd.member import Limit, Member
 from compressor.agd.options import SearchOptions
 from compressor.agd.space import Choice, SearchSpace
@@ -45,13 +43,11 @@ class Search:
     ):
         ranks.agree("the pictures' names", [path.name for path in images])
         self.space, self.options, self.seed, self.device = space, options, seed, device
+        self.teacher = teacher
         self.engine = Engine(options, device)
         self.supernet = Supernet(space, seed).to(device)
         self.engine.arrange(self.supernet)
-        self.members = []
-        for limit in limits:
-            table = cost_table(space, limit.metric)
-            self.members.append(Member(limit, space, chain_of(table), table.expected, options))
+        self.members = [Member(limit, space, options) for limit in limits]
         training, held_out = split_held_out(images, share=0.1)
         halves = (training[::2], training[1::2]) if len(training) > 1 else (training, training)
         seeds = (seed + _PICTURES, seed + _OTHER_PICTURES, seed + _HELD_OUT)

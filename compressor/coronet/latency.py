@@ -95,6 +95,22 @@ class Meter(Protocol):
         """Both exported and timed in turns."""
 
 
+class Predicting(Protocol):
+    """Nanoseconds of a choice, and a line by which measurements correct it."""
+
+    slope: float
+    base: float
+
+    def __call__(self, keep: np.ndarray) -> int:
+        """Predicted nanoseconds."""
+
+    def raw(self, keep: np.ndarray) -> float:
+        """Before slope and base."""
+
+    def fit(self, measured: Sequence[tuple[np.ndarray, float]], target: float) -> None:
+        """Set slope and base by what was measured."""
+
+
 @dataclass
 class LatencyModel:
     """Nanoseconds as a function of the channels kept; `slope` and `base` change as measurements come in."""
@@ -189,16 +205,17 @@ class Checked:
 
 def land_measured(
     land: Callable[[], np.ndarray],
-    model: LatencyModel,
+    model: Predicting,
     measure: Callable[[np.ndarray], Measured],
     target: float,
     *,
     whole: float | None,
     bound: Callable[[np.ndarray], bool] = lambda _: False,
+    near: float = NEAR,
 ) -> Checked:
     """Land, measure what was landed on, correct the model where that missed, and land again.
 
-    A landing is good when the measured median is not over the target and its 95 % interval reaches 99 %
+    A landing is good when the measured median is not over the target and its 95 % interval reaches `near`
     of it: no measurement can say more than its noise lets it. Of several that miss, the largest that is not
     over is taken; if all are over, the smallest, and `met` is false.
 
@@ -211,6 +228,7 @@ def land_measured(
             ratio to the original, which a machine that got slower or faster does not change. None: the
             target was given as a time, and the landing's own median is judged.
         bound: whether another budget keeps a choice from growing, so that being far under is right.
+        near: the part of the target that is near enough.
     """
     attempts: list[dict[str, Any]] = []
     choices: list[np.ndarray] = []
@@ -231,7 +249,7 @@ def land_measured(
         predicted, found = model(keep), measure(keep)
         unit = found.candidate / found.share if whole is None else whole
         now, low, high = (round(share * unit) for share in (found.share, found.low, found.high))
-        good = now <= target and (high >= NEAR * target or bound(keep))
+        good = now <= target and (high >= near * target or bound(keep))
         attempts.append({"predicted": predicted, "measured": now, "low": low, "high": high, "good": good})
         choices.append(keep)
         if good:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compressor.errors import GateError, UsageError
+from compressor.errors import UsageError
 from pocketgan import options
-from pocketgan.latency_options import MeterFor, latency_options
+from pocketgan.latency_options import MeterFor, latency_options, missed
 from pocketgan.options import Answer, command, generator_options
 from pocketgan.task_options import task_settings
 from pocketgan.texts import amount, table
@@ -143,24 +143,10 @@ def prune_command(
     documents = [{"folder": str(result.folder), **result.document} for result in results]
     if len(budgets) > 1:
         found = {"family": documents, "record": str(output / "family.json")}
-        return Answer(_family_text(documents), found, _missed(documents))
+        return Answer(_family_text(documents), found, missed(documents))
     text = "\n\n".join(_text(result.document, result.folder) for result in results)
     answer = documents[0] if len(documents) == 1 else {"generators": documents}
-    return Answer(text, answer, _missed(documents))
-
-
-def _missed(documents: list[dict[str, Any]]) -> GateError | None:
-    """What to say where the device was slower than asked whatever was landed on."""
-    timed = [{**found["latency"], "folder": found["folder"]} for found in documents if "latency" in found]
-    late = [found for found in timed if not found["met"]]
-    if not late:
-        return None
-    return GateError(
-        "the latency asked for was not met by any landing that was measured",
-        got="; ".join(f"{x['folder']}: {x['measured'] / 1e6:.3f} ms" for x in late),
-        allowed="; ".join(f"{x['target'] / 1e6:.3f} ms" for x in late),
-        fix="try again on a calmer machine, or ask for less; prune.json has every attempt",
-    )
+    return Answer(text, answer, missed(documents))
 
 
 def _family_text(documents: list[dict[str, Any]]) -> str:

@@ -10,6 +10,7 @@ import click
 from compressor.agd.options import SearchOptions
 from compressor.errors import UsageError
 from pocketgan import options
+from pocketgan.latency_options import MeterFor, latency_options, missed
 from pocketgan.options import Answer, command, from_settings, generator_options
 from pocketgan.texts import amount, table
 
@@ -30,8 +31,9 @@ from pocketgan.texts import amount, table
 @click.option(
     "--budget",
     required=True,
-    help="What the result may cost: macs=1G, params=350k, bytes=1.8MB; macs=25% where the teacher is a "
-    "network of ours. Several (macs=4G,2G,1G) give a network each, from one search.",
+    help="What the result may cost: macs=1G, params=350k, bytes=1.8MB, latency=12ms; macs=25% where the "
+    "teacher is a network of ours. Two metrics (latency=12ms,params=350k) hold both; several sizes of one "
+    "(macs=4G,2G,1G) give a network each, from one search.",
 )
 @click.option(
     "--pareto",
@@ -47,6 +49,7 @@ from pocketgan.texts import amount, table
 )
 @options.new_output
 @from_settings(SearchOptions)
+@latency_options
 @options.seed
 @options.resume
 @generator_options
@@ -61,6 +64,7 @@ def search_command(
     settings: SearchOptions,
     seed: int,
     resume: bool,
+    meter_for: MeterFor,
     source: Any,
 ) -> Answer:
     """Search a generator that paints like TEACHER and costs no more than the budget.
@@ -87,6 +91,7 @@ def search_command(
     budgets = list(Budget.parse_family(budget))
     if pareto:
         budgets = spread(budgets, pareto)
+    meter = meter_for(budgets, pictures)
     named = teacher or str(images)
     given = source(Path(named))
     guide = open_teacher(
@@ -105,12 +110,14 @@ def search_command(
         budgets,
         output,
         settings,
+        meter=meter,
         seed=seed,
         resume=resume,
     )
     documents = [{"folder": str(result.folder), **result.document} for result in found]
-    text = "\n\n".join([*guide.notes, _table(documents), *_why(documents), _next(documents, teacher)])
-    return Answer(text, documents[0] if len(documents) == 1 else {"networks": documents})
+    parts = [*guide.notes, _table(documents), *_timed(documents), *_why(documents), _next(documents, teacher)]
+    text = "\n\n".join(parts)
+    return Answer(text, documents[0] if len(documents) == 1 else {"networks": documents}, missed(documents))
 
 
 def _table(documents: list[dict[str, Any]]) -> str:
@@ -126,6 +133,31 @@ def _table(documents: list[dict[str, Any]]) -> str:
         for document in documents
     ]
     return table(rows, head=("budget", "used", "true MACs", "parameters", "validation loss", "folder"))
+
+
+def _timed(documents: list[dict[str, Any]]) -> list[str]:
+    """What was measured of each network, and how far to trust the table that led there."""
+    found = [
+        {**document["latency"], "folder": document["folder"]}
+        for document in documents
+        if "latency" in document
+    ]
+    if not found:
+        return []
+    from compressor.agd.timed import say
+
+    rows = [
+        (
+            f"{one['measured'] / 1e6:.3f} ms",
+            f"{one['low'] / 1e6:.3f} to {one['high'] / 1e6:.3f}",
+            f"{one['predicted'] / 1e6:.3f} ms",
+            str(len(one["attempts"])),
+            one["folder"],
+        )
+        for one in found
+    ]
+    head = ("measured", "95 % interval", "predicted", "attempts", "folder")
+    return [table(rows, head=head), say(found[0]["table"])]
 
 
 def _why(documents: list[dict[str, Any]]) -> list[str]:

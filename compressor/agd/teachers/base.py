@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import nn
 
+from compressor.agd.teachers.identity import digest
 from compressor.errors import PocketganError
 from compressor.files import sha256
 from compressor.generators import Generator
@@ -51,14 +50,14 @@ class NetworkTeacher:
     """A generator as a teacher: in eval mode, in float32, one picture at a time.
 
     Args:
-        generator: the network; it is copied.
+        generator: the network; it is copied, and held as it is for what measures it.
         device: where it runs; outputs come back to the CPU.
     """
 
     fixed: tuple[int, int] | None = None
 
     def __init__(self, generator: Generator, device: torch.device | str = "cpu"):
-        self.device = torch.device(device)
+        self.generator, self.device = generator, torch.device(device)
         self.image, self.notes = generator.spec.image, generator.notes
         self.module: nn.Module = copy.deepcopy(generator.module).to(self.device).eval().requires_grad_(False)
         told = generator.spec.as_json()
@@ -90,15 +89,3 @@ def _code(module: nn.Module) -> str:
         if file and not place.startswith("torch.") and Path(file).is_file():
             sources.append(f"{place} {sha256(Path(file))}")
     return digest(*sources)
-
-
-def digest(*parts: str) -> str:
-    """Hex SHA-256 of some texts, told apart from each other."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def identity_of(content: str, image: ImageFormat, *parts: str) -> str:
-    """A teacher's identity from the hash of its file, its format, and what else its outputs depend on."""
-    told = asdict(image)
-    told.pop("size")
-    return digest(content, json.dumps(told, sort_keys=True), *parts)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from compressor.agd.teachers.base import identity_of
+from compressor.agd.teachers.identity import identity_of
 from compressor.agd.teachers.runtimes import LAYOUTS, OpenedFile, open_onnx, open_tflite
 from compressor.errors import PocketganError, UsageError
 from compressor.files import read_json, sha256
 from compressor.generators.spec import ImageFormat
+
+if TYPE_CHECKING:
+    import torch
 
 SUFFIXES = (".onnx", ".tflite")
 _PROBE = 64  # side of the pictures that a file of free size is tried on
@@ -54,11 +56,11 @@ class FileTeacher:
         notes: list[str] = []
         channels = opened.channels or (given.get("channels") or (3, 3))[0]
         side = opened.fixed or (_PROBE, _PROBE)
-        made = self._run(np.zeros((1, channels, *side), np.float32))
+        made = self.run(np.zeros((1, channels, *side), np.float32))
         scale = _scale(path, side, made.shape)
         ranges = {name: given.get(name) or told.get(name) for name in ("input_range", "output_range")}
         if None in ranges.values():
-            found = _ranges(path, self._run, (channels, *side), scale)
+            found = _ranges(path, self.run, (channels, *side), scale)
             known = ranges["output_range"] or ranges["input_range"] or found
             ranges = {name: value or known for name, value in ranges.items()}
             notes.append(
@@ -87,13 +89,20 @@ class FileTeacher:
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
         """See `Teacher`."""
+        import torch
+
         size = (int(pictures.shape[2]), int(pictures.shape[3]))
         if self.fixed and size != self.fixed:
             raise _wrong_size(self.path, size, self.fixed)
         values = pictures.detach().cpu().float().numpy()
-        return torch.from_numpy(np.concatenate([self._run(values[i : i + 1]) for i in range(len(values))]))
+        return torch.from_numpy(np.concatenate([self.run(values[i : i + 1]) for i in range(len(values))]))
 
-    def _run(self, picture: np.ndarray) -> np.ndarray:
+    def run(self, picture: np.ndarray) -> np.ndarray:
+        """One picture (1, C, H, W) -> (1, C', scale H, scale W), float32, in the file's own ranges.
+
+        Raises:
+            PocketganError: the file does not take a picture of this size, or its runtime fails.
+        """
         try:
             return self._opened.run(picture)
         except PocketganError:
@@ -110,7 +119,7 @@ class FileTeacher:
         for multiple in (1, 2, 4, 8, 16, 32):
             side = _PROBE + multiple
             try:
-                made = self._run(np.zeros((1, channels, side, side), np.float32))
+                made = self.run(np.zeros((1, channels, side, side), np.float32))
             except PocketganError:
                 continue
             if made.shape[2:] == (side * scale, side * scale):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compressor.agd.teachers.base import digest
+from compressor.agd.teachers.identity import digest
 from compressor.data.images import fit, list_images, read_image, to_tensor
 from compressor.errors import PocketganError, UsageError
 from compressor.files import sha256

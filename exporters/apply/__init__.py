@@ -1,0 +1,1 @@
+"""Generators and exported files on whole pictures of any size: tiled, streamed, resumable."""
