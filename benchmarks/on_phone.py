@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.exported import TimedFile, list_files
-from benchmarks.samples import FORMAT, BenchResult, Series
+from benchmarks.samples import EMULATED, FORMAT, BenchResult, Series
 from benchmarks.statistics import FEWEST
 from compressor.errors import GateError, PocketganError, UsageError
 from compressor.files import claim_folder, sha256, write_json
@@ -29,8 +29,6 @@ from devices.runner.run import Measured, Runner
 from devices.runtimes import Session, open_session
 from devices.transport import Transport, Workspace
 
-EMULATED = f"{FORMAT}+emulated"
-"""The format of a session on an emulated processor; whoever reads only FORMAT refuses it."""
 PARITY_DB: dict[str, float] = {"fp32": 60.0, "fp16": 45.0, "int8": 35.0, "unknown": 35.0}
 """PSNR that a phone's output must reach against this machine's, the same file on the same input."""
 MEMORY = "peak resident set (VmHWM) of the runner's process; base is before the runtime is opened"
@@ -55,6 +53,14 @@ class PhoneParity:
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "psnr": self.psnr if np.isfinite(self.psnr) else None}
+
+
+class OtherPicture(GateError):
+    """An output on the phone differs from this machine's; `result` was measured and written all the same."""
+
+    def __init__(self, cause: GateError, result: BenchResult):
+        super().__init__(cause.what, got=cause.got, allowed=cause.allowed, fix=cause.fix)
+        self.result = result
 
 
 @dataclass
@@ -116,8 +122,8 @@ def bench_on_phone(
 
     Raises:
         UsageError: a number is out of range.
-        GateError: the processor is emulated and that was not asked for, or an output on the phone
-            differs from this machine's (bench.json is written all the same).
+        GateError: the processor is emulated and that was not asked for.
+        OtherPicture: an output on the phone differs from this machine's (bench.json is written all the same).
         PocketganError: bench.json exists, or a file cannot be run.
         DeviceError: the phone failed; nothing is written.
     """
@@ -205,7 +211,10 @@ def bench_on_phone(
     }
     result = BenchResult(path, document, tuple(entry.series() for entry in entries))
     write_json(path, result.as_json())
-    _refuse_differing(parity, device.serial)
+    try:
+        _refuse_differing(parity, device.serial)
+    except GateError as error:
+        raise OtherPicture(error, result) from None
     return result
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.statistics import Summary, summarise
-from compressor.errors import PocketganError
+from compressor.errors import GateError, PocketganError
 from compressor.files import read_json
 
 FORMAT = "pocketgan.bench/1"
+EMULATED = f"{FORMAT}+emulated"
+"""The format of a session on an emulated processor; whoever reads only FORMAT refuses it."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,24 @@ class BenchResult:
         return {**self.document, "series": [asdict(item) for item in self.series]}
 
 
-def read_bench(path: Path) -> BenchResult:
+def read_bench(path: Path, *, allow_emulated: bool = False) -> BenchResult:
     """Read bench.json (or the folder that holds it).
 
     Raises:
+        GateError: it was measured on an emulated processor, and that is not allowed.
         PocketganError: it is missing, not JSON, of another format, or holds impossible samples.
     """
     path = path / "bench.json" if path.is_dir() else path
     document = read_json(path)
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    emulated = isinstance(document, dict) and document.get("format") == EMULATED
+    if emulated and not allow_emulated:
+        raise GateError(
+            f"{path} was measured on an emulated processor, whose times mean nothing",
+            got=f"format {EMULATED}",
+            allowed=FORMAT,
+            fix="measure on a real device; to try things out: --allow-emulated",
+        )
+    if not isinstance(document, dict) or (document.get("format") != FORMAT and not emulated):
         got = document.get("format") if isinstance(document, dict) else type(document).__name__
         raise PocketganError(f"{path} is of a format this version does not know", got=got, allowed=FORMAT)
     try:

@@ -112,6 +112,17 @@ def summarise(samples: Sequence[float]) -> Summary:
     )
 
 
+def instability(samples: Sequence[float]) -> str | None:
+    """Why a series says little by `STABILITY_RULE`, or None; `summarise` tells it too.
+
+    Raises:
+        ValueError: as `summarise`.
+    """
+    values = _checked(samples)
+    p25, middle, p75 = (float(v) for v in np.percentile(values, [25, 50, 75]))
+    return _instability(values, middle, p75 - p25)
+
+
 def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """A distribution-free interval for the median: order statistics (k, n + 1 - k).
 

@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def _interrupts() -> None:
-    """A shell's background job ignores Ctrl-C, and its children inherit that; some tests send it to theirs."""
+    """Background jobs of a shell ignore Ctrl-C, and so do their children; some tests send it to theirs."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

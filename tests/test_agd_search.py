@@ -20,6 +20,7 @@ from compressor.agd.fitting import space_for
 from compressor.agd.joint import chain_of
 from compressor.agd.landing import WINDOW, land
 from compressor.agd.limits import limits_of, spread
+from compressor.agd.member import Member
 from compressor.agd.options import SearchOptions
 from compressor.agd.search import SearchResult, search
 from compressor.agd.space import Choice, SearchSpace
@@ -30,7 +31,7 @@ from compressor.cost import count
 from compressor.errors import PocketganError, UsageError
 from compressor.generators import Generator, GeneratorSpec
 
-QUICK = SearchOptions(pretrain=2, steps=3, batch=2, check_every=2, finalists=2, validation=2)
+QUICK = SearchOptions(pretrain=2, steps=3, batch=2, check_every=2, finalists=2, descendants=4, validation=2)
 
 
 class _Blur(nn.Module):
@@ -121,6 +122,24 @@ def test_at_most_two_of_the_ten_spaces_are_too_coarse() -> None:
         table = cost_table(of, limit.metric)
         coarse += not any(WINDOW * limit.target < table.cost(c) <= limit.target for c in _every(of))
     assert coarse <= 2
+
+
+def test_descendants_come_nearer_and_stay_within_the_budget() -> None:
+    """A law that only trying can find: the loss is how far a network is from one hidden in the space."""
+    of = space(TIED)
+    (limit,) = limits_of(of, [Budget.parse("macs=90k")])
+    goal = min(_every(of), key=lambda choice: abs(cost_table(of, "macs").cost(choice) - 89_000))
+
+    def loss(choice: Choice) -> float:
+        pairs = zip(choice.operators + choice.widths, goal.operators + goal.widths, strict=True)
+        return float(sum(a != b for a, b in pairs))
+
+    found = {}
+    for descendants in (0, 100):
+        member = Member(limit, of, SearchOptions(finalists=2, descendants=descendants))
+        found[descendants] = member.decide(loss, 1, [0, 0])
+        assert all(WINDOW * limit.target < c["cost"] <= limit.target for c in member.candidates)
+    assert found[100]["loss"] < found[0]["loss"]
 
 
 @pytest.mark.parametrize("options", [QUICK, SearchOptions(**{**vars(QUICK), "published": True})])
@@ -257,7 +276,20 @@ def test_the_command_needs_a_teacher_pictures_and_a_budget(tmp_path: Path) -> No
     save(spec, spec.build(), tmp_path / "teacher", {})
     write_pictures(tmp_path / "pictures", 3, 16)
     given = ["--teacher", str(tmp_path / "teacher"), "--images", str(tmp_path / "pictures")]
-    given += ["--pretrain", "1", "--steps", "1", "--batch", "1", "--finalists", "0", "--validation", "1"]
+    given += [
+        "--pretrain",
+        "1",
+        "--steps",
+        "1",
+        "--batch",
+        "1",
+        "--finalists",
+        "0",
+        "--descendants",
+        "2",
+        "--validation",
+        "1",
+    ]
     code, document = _command(*given, "--budget", "macs=1M", "--output-dir", str(tmp_path / "out"))
     assert code == 0 and document["space"] == "st_small"
     assert 0.98e6 < count(load(tmp_path / "out").module, (1, 3, 16, 16)).macs <= 1e6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from phone_fixtures import wait_until_ready
 from small_files import write_onnx
 
 from benchmarks.exported import list_files
-from benchmarks.on_phone import EMULATED, _compared, _entries, _refuse_differing, bench_on_phone
+from benchmarks.on_phone import EMULATED, PARITY_DB, _compared, _entries, _refuse_differing, bench_on_phone
 from benchmarks.samples import read_bench
 from compressor.errors import GateError, PocketganError, UsageError
 from devices.adb import AdbTransport
@@ -84,6 +85,22 @@ def test_another_picture_fails_the_gate(exports: Path) -> None:
     _refuse_differing([same], "phone")
     with pytest.raises(GateError, match="another picture"):
         _refuse_differing([same, differs], "phone")
+
+
+def test_the_command_tells_ci_of_another_picture(
+    own_phone: Phone, adb: AdbServer, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pocketgan.cli import main
+
+    monkeypatch.setitem(PARITY_DB, "fp32", float("nan"))  # which no picture reaches
+    where = ["--serial", own_phone.serial, "--adb-server", f"{adb.host}:{adb.port}", "--rounds", "5"]
+    files = ["--output-dir", str(tmp_path / "out"), "--junit", str(tmp_path / "junit.xml")]
+    with pytest.raises(SystemExit) as ended:
+        main.main(["bench", str(exports), *where, "--warmup", "1", "--allow-emulated", *files])
+    assert ended.value.code == 3 and (tmp_path / "out/bench.json").exists()
+    cases = list(ElementTree.parse(tmp_path / "junit.xml").iter("testcase"))
+    assert len(cases) == 2 and all(case.find("failure") is not None for case in cases)
+    assert not list(tmp_path.rglob("pwned"))
 
 
 @pytest.mark.acceptance

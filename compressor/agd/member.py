@@ -15,11 +15,15 @@ from compressor.agd.joint import JointCost
 from compressor.agd.landing import WINDOW, Landing
 from compressor.agd.options import SearchOptions
 from compressor.agd.space import Choice, SearchSpace
+from compressor.progress import Progress
 from compressor.training import ranks
 
 AIM = 0.99  # of the target: where the expected cost is held, the middle of the window to land in
 _KEPT = 16  # candidates at most; older ones were found with less trained weights
 _TRAVEL = 6.0  # how far a logit can go in a whole search, by Adam's steps of about the learning rate
+_PARENTS = 8  # the best candidates, which descendants come from
+_CHANGED = 3.0  # choices that a descendant makes anew, on average
+_STAYS = 50.0  # log-probability that a parent's choice has before all others
 _RATE = 3e-4  # the published learning rate, and the least
 
 
@@ -114,13 +118,28 @@ class Member:
         with torch.no_grad():
             return float(self.expected(*self.architecture.probabilities())) / self.limit.target
 
-    def land(self, draw: np.random.Generator | None = None) -> Landing:
-        """The most probable network that the budget allows; with `draw`, one drawn among them."""
-        return self.cost.land(*self.architecture.log_probabilities(draw))
+    def land(
+        self, draw: np.random.Generator | None = None, parent: Mapping[str, Any] | None = None
+    ) -> Landing:
+        """The most probable network that the budget allows.
 
-    def propose(self, step: int, draw: np.random.Generator | None = None) -> dict[str, Any] | None:
+        Args:
+            draw: then one drawn among them.
+            parent: a candidate; then about `_CHANGED` of its choices are drawn, and of the others as many
+                stay as the budget lets.
+        """
+        logs = self.architecture.log_probabilities(draw)
+        if parent is not None and draw is not None:
+            for rows, chosen in zip(logs, (parent["operators"], parent["widths"]), strict=True):
+                for row, index in zip(rows, chosen, strict=True):
+                    row[index] += 0.0 if draw.random() < _CHANGED / (2 * len(rows)) else _STAYS
+        return self.cost.land(*logs)
+
+    def propose(
+        self, step: int, draw: np.random.Generator | None = None, parent: Mapping[str, Any] | None = None
+    ) -> dict[str, Any] | None:
         """Land, and make a candidate of the result unless it is one; it, or None."""
-        landing = self.land(draw)
+        landing = self.land(draw, parent)
         operators, widths = list(landing.operators), list(landing.widths)
         for earlier in self.candidates:
             if (earlier["operators"], earlier["widths"]) == (operators, widths):
@@ -143,17 +162,35 @@ class Member:
         del self.candidates[:-_KEPT]
 
     def decide(self, measure: Callable[[Choice], float], step: int, seed: Sequence[int]) -> dict[str, Any]:
-        """The best of all candidates and of the finalists, all measured with the weights of the end."""
+        """The best of all candidates, finalists and their descendants, measured with the weights of the end.
+
+        Gradients through sampled networks are noisy, and in a short search they move probabilities little.
+        To run a network is far cheaper than to train, so what they leave open is settled by trying: the best
+        few candidates are changed here and there, again and again (evolution over a trained supernet: Guo et
+        al., ECCV 2020, arXiv 1904.00420), every one within the budget.
+        """
         self.propose(step)
         draw = np.random.default_rng(list(seed))
         for _ in range(self.options.finalists):
             self.propose(step, draw)
-        for candidate in self.candidates:
-            candidate["loss"] = measure(choice_of(candidate))
+        total = len(self.candidates) + self.options.descendants
+        with Progress("finalists", total) as progress:
+            for done, candidate in enumerate(self.candidates, 1):
+                candidate["loss"] = measure(choice_of(candidate))
+                progress.update(done)
+            for done in range(len(self.candidates), total):
+                parents = sorted(self._allowed(), key=lambda candidate: float(candidate["loss"]))[:_PARENTS]
+                child = self.propose(step, draw, parents[int(draw.integers(len(parents)))])
+                if child is not None:
+                    child["loss"] = measure(choice_of(child))
+                progress.update(done + 1)
+        return min(self._allowed(), key=lambda candidate: float(candidate["loss"]))
+
+    def _allowed(self) -> list[dict[str, Any]]:
+        """The candidates within the budget's window; where there are none, the nearest to it."""
         nearest = max(candidate["cost"] for candidate in self.candidates)
         within = [candidate for candidate in self.candidates if candidate["within"]]
-        allowed = within or [candidate for candidate in self.candidates if candidate["cost"] == nearest]
-        return min(allowed, key=lambda candidate: float(candidate["loss"]))
+        return within or [candidate for candidate in self.candidates if candidate["cost"] == nearest]
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -60,6 +60,9 @@ class SearchOptions:
     randoms: int = _setting(1, "random networks in a pretraining step, beside the widest and the narrowest")
     check_every: int = _setting(50, "steps between landings that become candidates")
     finalists: int = _setting(8, "further candidates, drawn by the final probabilities within the budget")
+    descendants: int = _setting(
+        64, "further ones, changed from the best, each within the budget; published: none"
+    )
     validation: int = _setting(8, "held-out crops that candidates are compared on")
     device: str = _setting("auto", "auto, cpu or cuda")
     precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
@@ -68,7 +71,7 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         _at_least("search", self, pretrain=0, steps=1, batch=1, crop=16, randoms=0, check_every=1)
-        _at_least("search", self, finalists=0, validation=1)
+        _at_least("search", self, finalists=0, descendants=0, validation=1)
         _positive("search", self, "learning_rate", "temperature", "temperature_end")
         if self.architecture_learning_rate is not None:
             _positive("search", self, "architecture_learning_rate")
@@ -110,4 +113,5 @@ class SearchOptions:
             temperature=1.0,
             temperature_end=1.0,
             randoms=2,
+            descendants=0,
         )

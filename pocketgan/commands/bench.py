@@ -9,10 +9,12 @@ import click
 
 from compressor.errors import UsageError
 from pocketgan import options
+from pocketgan.format_options import format_options
 from pocketgan.options import Answer, Numbers, command
 from pocketgan.texts import table
 
 if TYPE_CHECKING:
+    from benchmarks.ci.outputs import Outputs
     from benchmarks.latency import BenchResult
 
 
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     help="Cores of the phone to stay on: all, or its fastest cluster.",
 )
 @click.option("--allow-emulated", is_flag=True, help="Take times of an emulated processor; they stay marked.")
+@format_options
 def bench_command(
     export_dirs: tuple[Path, ...],
     threads: tuple[int, ...] | None,
@@ -64,41 +67,52 @@ def bench_command(
     adb_server: str | None,
     cores: str,
     allow_emulated: bool,
+    outputs: Outputs,
 ) -> Answer:
     """Time every file of every EXPORT_DIR in interleaved rounds, so that they can be compared fairly."""
+    from benchmarks.ci.rows import rows_of
+
     output = output or export_dirs[0].resolve().parent / "bench"
     if serial is not None:
         if resume:
             raise UsageError("a session on a phone cannot be resumed", fix="measure again: --force")
-        from benchmarks.on_phone import bench_on_phone
+        from benchmarks.on_phone import OtherPicture, bench_on_phone
         from devices.adb import AdbTransport
         from devices.adb_server import server_at
 
-        result = bench_on_phone(
+        problem = None
+        with outputs.told_of_errors(f"bench on {serial}"):
+            try:
+                result = bench_on_phone(
+                    export_dirs,
+                    AdbTransport(serial, server_at(adb_server)),
+                    output=output,
+                    threads=threads,
+                    rounds=rounds,
+                    warmup=warmup,
+                    max_seconds=max_seconds,
+                    cores=cores,
+                    replace=force,
+                    allow_emulated=allow_emulated,
+                )
+            except OtherPicture as error:
+                problem, result = error, error.result
+        outputs.write(rows_of(result))
+        return Answer(_on_phone(result) + _text(result), result.as_json(), problem)
+    from benchmarks.latency import bench
+
+    with outputs.told_of_errors("bench"):
+        result = bench(
             export_dirs,
-            AdbTransport(serial, server_at(adb_server)),
             output=output,
             threads=threads,
             rounds=rounds,
             warmup=warmup,
             max_seconds=max_seconds,
-            cores=cores,
             replace=force,
-            allow_emulated=allow_emulated,
+            resume=resume,
         )
-        return Answer(_on_phone(result) + _text(result), result.as_json())
-    from benchmarks.latency import bench
-
-    result = bench(
-        export_dirs,
-        output=output,
-        threads=threads,
-        rounds=rounds,
-        warmup=warmup,
-        max_seconds=max_seconds,
-        replace=force,
-        resume=resume,
-    )
+    outputs.write(rows_of(result))
     return Answer(_text(result), result.as_json())
 
 

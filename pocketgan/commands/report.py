@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from pocketgan.format_options import format_options
 from pocketgan.options import FOLDER, Answer, command
+
+if TYPE_CHECKING:
+    from benchmarks.ci.outputs import Outputs
 
 
 @command("report")
 @click.argument("run", type=FOLDER)
-def report_command(run: Path) -> Answer:
+@click.option("--allow-emulated", is_flag=True, help="Write files of an emulated processor's times too.")
+@format_options
+def report_command(run: Path, allow_emulated: bool, outputs: Outputs) -> Answer:
     """Build RUN/report.html, one page that needs nothing but a browser.
 
-    Stages that have not run are shown as missing.
+    Stages that have not run are shown as missing. With --junit and its like, the latencies that RUN holds are
+    written as such files too.
     """
+    from benchmarks.ci.compare import find_sessions
+    from benchmarks.ci.rows import rows_of
     from benchmarks.report.page import report
     from benchmarks.report.summary import summary, summary_json
 
+    if outputs.paths:
+        with outputs.told_of_errors("report"):
+            sessions = find_sessions(run, allow_emulated=allow_emulated)
+        outputs.write([row for session in sessions for row in rows_of(session)])
     page = report(run)
     return Answer(f"{summary(run)}\n\n{page}", {**summary_json(run), "report": str(page)})
