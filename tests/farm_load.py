@@ -71,7 +71,7 @@ class Coordinator:
             return count
         return len(rows(self.store))
 
-    def wait_for(self, count: int, seconds: float = 120) -> None:
+    def wait_for(self, count: int, seconds: float = 600) -> None:
         """Until so many jobs are done or the command ends."""
         deadline = time.monotonic() + seconds
         while self.done() < count and self.process.poll() is None:
@@ -84,7 +84,7 @@ class Coordinator:
         forked = {child.pid for child in family if any("forkserver" in word for word in child.cmdline())}
         chance.choice([child for child in family if child.ppid() in forked]).kill()
 
-    def end(self, seconds: float = 120) -> dict[str, object]:
+    def end(self, seconds: float = 600) -> dict[str, object]:
         """Its JSON document."""
         out, said = self.process.communicate(timeout=seconds)
         assert out.strip(), said
