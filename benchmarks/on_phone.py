@@ -93,7 +93,7 @@ class _Entry:
 
 
 def bench_on_phone(
-    folders: Sequence[Path],
+    folders: Sequence[Path | TimedFile],
     device: Transport,
     *,
     output: Path,
@@ -109,7 +109,8 @@ def bench_on_phone(
     """Time every exported file in some folders on a phone, and write output/bench.json.
 
     Args:
-        folders, output, rounds, warmup, replace: as `benchmarks.latency.bench`.
+        folders: folders of exported files, or such files themselves.
+        output, rounds, warmup, replace: as `benchmarks.latency.bench`.
         device: the phone.
         threads: threads per inference; default 1.
         max_seconds: no new round begins after this long, once every file has 5 samples.
@@ -140,7 +141,9 @@ def bench_on_phone(
             fix="choose another --output-dir, or measure again in its place: --force",
         )
     claim_folder(output, resume=True)
-    entries = _entries(list_files(folders), counts, seed)
+    files = [item for item in folders if isinstance(item, TimedFile)]
+    files += list_files(item for item in folders if isinstance(item, Path))
+    entries = _entries(files, counts, seed)
     known = facts(device)
     mask = known.clusters[-1].mask if cores == "fast" and known.clusters else None
     began = time.monotonic()

@@ -34,6 +34,7 @@ COMMANDS = {
     "bench": "Measure the latency of exported files on this machine.",
     "compare": "Latency beside a baseline's: exit code 3 if something got slower.",
     "devices": "The phones that adb sees, and whether one is fit to measure on.",
+    "farm": "Measure a plan of many files over every phone of every host.",
     "report": "Build the report page of a run folder.",
     "doctor": "What is installed, what is missing, and the command that mends it.",
 }

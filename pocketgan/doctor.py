@@ -21,9 +21,10 @@ BLOCKED = {
     "compress": "inspect, prune, distill, eval",
     "export": "export, bench, run, quickstart",
     "watch": "only --tensorboard",
+    "farm": "only farm",
     "test": "only the tests",
 }
-OPTIONAL = ("watch", "test")  # not missed by those who did not ask for it
+OPTIONAL = ("watch", "farm", "test")  # not missed by those who did not ask for it
 
 
 @dataclass(frozen=True)

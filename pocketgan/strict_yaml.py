@@ -155,7 +155,8 @@ def build(kind: type[T], value: Value, path: str = "") -> T:
     try:
         return kind(**arguments)
     except PocketganError as error:
-        raise UsageError(f"{value.where}: {error.what}", got=error.got, allowed=error.allowed) from error
+        named = value.data.get(error.what.split(" ")[0].rpartition(".")[2], value)  # "rounds is too small"
+        raise UsageError(f"{named.where}: {error.what}", got=error.got, allowed=error.allowed) from error
 
 
 def _typed(kind: Any, value: Value, path: str, *, optional: bool = False) -> Any:
