@@ -246,7 +246,7 @@ def test_names_in_the_output_folder(tmp_path: Path) -> None:
         (("--tile", 64), 2, "32x32"),
         (("--overlap", 32), 2, "2 to 31"),
         (("--overlap", 1), 2, "--overlap"),
-        (("--factory", "a:b"), 2, "--factory"),
+        (("--factory", "a:b"), 2, "holds its network itself"),
     ],
 )
 def test_wrong_usage(model, tmp_path: Path, extra: tuple[object, ...], code: int, words: str) -> None:

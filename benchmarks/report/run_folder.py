@@ -48,8 +48,9 @@ class Whole:
 
     @property
     def share(self) -> float | None:
-        """Reached over original, in the budget's metric."""
-        return self.reached[self.metric] / self.original[self.metric] if self.original else None
+        """Reached over original, in the budget's metric; None if the original's cost in it is not known."""
+        whole = (self.original or {}).get(self.metric)
+        return None if whole is None else self.reached[self.metric] / whole
 
 
 @dataclass(frozen=True)

@@ -59,14 +59,8 @@ def apply_command(
 
     pictures = targets(images, output, compare=compare)
     given = source(file)
-    if file.suffix.lower() in SUFFIXES:
-        if given.factory or given.arguments:
-            raise UsageError(
-                f"{file.name} holds its network", got="--factory or --argument", fix="leave it out"
-            )
-        painter = open_file(file, given.stated)
-    else:
-        painter = of_generator(given.load())
+    exported = file.suffix.lower() in SUFFIXES
+    painter = open_file(file, given.stated) if exported else of_generator(given.load())
     result = apply(painter, pictures, output, ApplyOptions(tile, overlap, compare), resume=resume)
     return Answer(_text(result), result.as_json(), result.problem)
 
