@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from compressor.budget import Budget
     from compressor.generators import Generator
 
-METHODS = ("search", "inherited", "uniform", "random")
+METHODS = ("search", "uniform", "random")
 HORSES, ZEBRAS = "horse2zebra/testA_real", "horse2zebra/fake_horse2zebra_pretrained"
 T91 = "sr/train_T91"
 
@@ -71,7 +71,7 @@ def open_teacher(case: Case, data: Path, images: list[Path]) -> Teacher:
 def choose(
     case: Case, teacher: Teacher, training: list[Path], method: str, seed: int, device: str, folder: Path
 ) -> Generator:
-    """The network of a method; its weights count with "inherited" only."""
+    """The network of a method, with the supernet's weights if it was searched."""
     from compressor.agd.fitting import space_for
     from compressor.agd.options import SearchOptions
     from compressor.agd.search import search
@@ -91,8 +91,8 @@ def choose(
         truth=teacher.image.scale > 1,
         device=device,
     )
-    shared = folder.parent / f"search-of-{seed}"  # one search for both of its rows
-    (found,) = search(space, teacher, training, [budget], shared, options, seed=seed, resume=True)
+    output = folder / "search"
+    (found,) = search(space, teacher, training, [budget], output, options, seed=seed, resume=True)
     return found.generator
 
 

@@ -19,7 +19,7 @@ import statistics
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +27,10 @@ from benchmarks.agd_cases import CASES, METHODS, Case, choose, open_teacher, pic
 from benchmarks.agd_judges import judge, references
 from benchmarks.cells import DONE, claim
 from compressor.files import atomic, read_json, write_json
+
+if TYPE_CHECKING:
+    from compressor.agd.teachers import Teacher
+    from compressor.generators import Generator
 
 
 @click.command()
@@ -55,14 +59,14 @@ def main(
 
     torch.set_num_threads(threads)
     cases = {name: _scaled(CASES[name], scale) for name in only or CASES}
-    for name, case in cases.items():
-        if claim(output / name / "references"):
-            write_json(output / name / "references" / DONE, {"case": name, "rows": references(case, data)})
     for seed, (name, case), method in itertools.product(range(seeds), cases.items(), methods):
         folder = output / name / f"{method}-{seed}"
         if claim(folder):
-            row = cell(name, case, data, method, seed, device, folder)
+            row = cell(case, data, method, seed, device, folder)
             write_json(folder / DONE, {"case": name, "method": method, "seed": seed, **row})
+    for name, case in cases.items():
+        if claim(output / name / "references"):
+            write_json(output / name / "references" / DONE, {"case": name, "rows": references(case, data)})
     rows = [read_json(path) for path in sorted(output.rglob(DONE))]
     if record is not None:
         _write(record, rows, cases, threads)
@@ -91,24 +95,32 @@ def _write(path: Path, rows: list[dict[str, Any]], cases: dict[str, Case], threa
         file.write(",\n".join(f"    {json.dumps(row)}" for row in rows) + "\n  ]\n}\n")
 
 
-def cell(
-    name: str, case: Case, data: Path, method: str, seed: int, device: str, folder: Path
-) -> dict[str, Any]:
-    """Choose a network, train and judge it; the figures."""
+def cell(case: Case, data: Path, method: str, seed: int, device: str, folder: Path) -> dict[str, Any]:
+    """Choose a network, train and judge it; the figures. What was searched is trained twice."""
     import torch
-
-    from compressor.cost import count
-    from compressor.options import DistilOptions
-    from compressor.training.distil import distil
 
     training, _ = pictures(case, data)
     teacher = open_teacher(case, data, training)
     begun = time.monotonic()
     chosen = choose(case, teacher, training, method, seed, device, folder)
-    if method != "inherited":
-        torch.manual_seed(seed)
-        chosen = replace(chosen, module=chosen.spec.build())
+    torch.manual_seed(seed)
+    fresh = replace(chosen, module=chosen.spec.build())
     found = time.monotonic()
+    row = trained(fresh, case, teacher, data, seed, device, folder / "distill")
+    row["seconds"] = {"choice": found - begun, "training": time.monotonic() - found}
+    if method == "search":
+        row["inherited"] = trained(chosen, case, teacher, data, seed, device, folder / "inherited")
+    return row
+
+
+def trained(
+    network: Generator, case: Case, teacher: Teacher, data: Path, seed: int, device: str, folder: Path
+) -> dict[str, Any]:
+    """A network's figures after its training."""
+    from compressor.cost import count
+    from compressor.options import DistilOptions
+    from compressor.training.distil import distil
+
     options = DistilOptions(
         steps=case.steps,
         batch=case.batch,
@@ -119,15 +131,15 @@ def cell(
         samples=0,
         device=device,
     )
-    trained = distil(chosen, teacher, training, folder / "distill", options, seed=seed, resume=True).generator
+    training, _ = pictures(case, data)
+    done = distil(network, teacher, training, folder, options, seed=seed, resume=True).generator
     return {
-        "macs": count(trained.module, trained.spec.image.input_shape).macs,
-        "parameters": sum(p.numel() for p in trained.module.parameters()),
-        **judge(case, data, trained),
-        "loss": read_json(folder / "distill" / "distill.json")["trajectory"][-1]["loss"],
-        "network": trained.spec.arguments.get("operators"),
-        "widths": trained.spec.arguments.get("widths"),
-        "seconds": {"choice": found - begun, "training": time.monotonic() - found},
+        "macs": count(done.module, done.spec.image.input_shape).macs,
+        "parameters": sum(p.numel() for p in done.module.parameters()),
+        **judge(case, data, done),
+        "loss": read_json(folder / "distill.json")["trajectory"][-1]["loss"],
+        "network": done.spec.arguments.get("operators"),
+        "widths": done.spec.arguments.get("widths"),
     }
 
 
@@ -145,8 +157,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         for row in given:
             values = [f"{row[key]:.2f}" if key in row else "" for key in measured]
             lines.append(f"| {row['name']} | {row.get('macs', 0) / 1e9:.2f} | " + " | ".join(values) + " |")
-        for method in METHODS:
+        for method in (*METHODS, "inherited"):
             same = [row for row in mine if row.get("method") == method]
+            if method == "inherited":
+                same = [row["inherited"] for row in mine if "inherited" in row]
             if same:
                 macs = statistics.median(row["macs"] for row in same) / 1e9
                 values = [_spread([row[key] for row in same]) for key in measured]
