@@ -77,7 +77,7 @@ def test_impossible_families_are_refused(text, said):
 
 
 def test_a_recipe_has_one_budget():
-    with pytest.raises(UsageError, match="one budget"):
+    with pytest.raises(UsageError, match="one network"):
         Recipe(GeneratorSource(Path("x")), Data(Path("y")), "macs=75%,50%")
 
 

@@ -63,7 +63,7 @@ def distill_command(
     distill.json: the loss over time. With --qat it carries the ranges that its INT8 files will use.
     """
     from compressor.agd.teachers import open_teacher
-    from compressor.agd.teachers.opening import STATED, is_foreign
+    from compressor.agd.teachers.opening import is_foreign
     from compressor.data.images import list_images
     from compressor.training.distil import distil
 
@@ -78,9 +78,7 @@ def distill_command(
     if teacher_outputs is not None:
         guide = open_teacher(images, outputs=teacher_outputs, images=pictures, image=student.spec.image)
     elif teacher is not None and is_foreign(teacher):
-        told = source(teacher)
-        stated = {name: value for name in STATED if (value := getattr(told, name)) is not None}
-        guide = open_teacher(teacher, stated=stated, layout=teacher_layout)
+        guide = open_teacher(teacher, stated=source(model).stated, layout=teacher_layout)
     else:
         assert teacher is not None
         guide = source(teacher).load()

@@ -23,8 +23,6 @@ _KINDS = (
     "or a folder of input pictures with a folder of outputs"
 )
 
-STATED = ("input_range", "output_range", "size", "scale", "multiple", "channels")  # of `ImageFormat`
-
 
 def is_foreign(spec: str | Path) -> bool:
     """Whether a name means a teacher that is not a checkpoint or model folder of ours."""
