@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,11 +77,10 @@ def _translated(case: Case, data: Path, horses: list[Path], generator: Generator
             )
         made.append(pixels if generator is None else run(generator, pixels))
         found.append(psnr(made[-1], wanted))
-    return {
-        "psnr": statistics.fmean(found),
-        "psnr_of_images": [round(value, 3) for value in found],
-        "zebra_rate": zebra_rate(made, data / CLASSIFIER),
-    }
+    figures: dict[str, Any] = {"zebra_rate": zebra_rate(made, data / CLASSIFIER)}
+    if all(map(math.isfinite, found)):  # the teacher itself has none
+        figures |= {"psnr": statistics.fmean(found), "psnr_of_images": [round(value, 3) for value in found]}
+    return figures
 
 
 def _rate(data: Path, paths: list[Path]) -> float:

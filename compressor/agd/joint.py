@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from compressor.agd.cost import CostTable
-from compressor.agd.landing import WINDOW, Chain, Landing, Moves, land
+from compressor.agd.landing import LABELS, WINDOW, Chain, Landing, Moves, land
 from compressor.agd.space import Choice
 from compressor.errors import UsageError
 
@@ -61,7 +61,12 @@ class JointCost:
         )
 
     def land(
-        self, operators: Sequence[np.ndarray], widths: Sequence[np.ndarray], *, window: float = WINDOW
+        self,
+        operators: Sequence[np.ndarray],
+        widths: Sequence[np.ndarray],
+        *,
+        window: float = WINDOW,
+        kept: int = LABELS,
     ) -> Landing:
         """The most probable network that the budget allows; see `compressor.agd.landing.land`.
 
@@ -73,7 +78,7 @@ class JointCost:
             UsageError: no network is cheap enough by the first metric.
         """
         if len(self.tables) == 1:
-            return land(self.chains[0], operators, widths, self.targets[0], window=window)
+            return land(self.chains[0], operators, widths, self.targets[0], window=window, kept=kept)
         logs = (operators, widths)
         found = self._held(0, 1, logs, window) or self._held(1, 0, logs, window)
         if found is not None:

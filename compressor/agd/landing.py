@@ -117,6 +117,7 @@ def land(
     target: int,
     *,
     window: float = WINDOW,
+    kept: int = LABELS,
 ) -> Landing:
     """The most probable network within the window under a target.
 
@@ -125,6 +126,7 @@ def land(
         operators, widths: log-probabilities of each position's operators and widths, (choices,) each.
         target: most that the network may cost.
         window: the part of the target that must be exceeded.
+        kept: labels at a position, see above; fewer are faster and miss the most probable network more often.
 
     Raises:
         UsageError: the cheapest network of the space costs more than the target.
@@ -133,12 +135,13 @@ def land(
     if target < least:
         raise out_of_range(target, least, most)
     floor = window * target
-    reached = _forward(chain, operators, widths, target - chain.base, floor - chain.base, dearest=False)
+    ceiling, least_used = target - chain.base, floor - chain.base
+    reached = _forward(chain, operators, widths, ceiling, least_used, kept, dearest=False)
     ends = [labels for labels in reached[-1].values() if len(labels.costs)]
     if within := bool(ends):
         state, index = _best(reached[-1], "values")
     else:
-        reached = _forward(chain, operators, widths, target - chain.base, -np.inf, dearest=True)
+        reached = _forward(chain, operators, widths, ceiling, -np.inf, kept, dearest=True)
         state, index = _best(reached[-1], "costs")
     last = reached[-1][state]
     cost, value = last.costs[index].item() + chain.base, float(last.values[index])
@@ -170,6 +173,7 @@ def _forward(
     widths: Sequence[np.ndarray],
     ceiling: float,
     floor: float,
+    kept: int,
     *,
     dearest: bool,
 ) -> list[dict[int, _Labels]]:
@@ -203,7 +207,7 @@ def _forward(
                         np.stack([moves.operators[new], moves.widths[new]], axis=1),
                     )
                 )
-        most_each = max(64, LABELS // max(1, len(found)))
+        most_each = max(64, kept // max(1, len(found)))
         reached.append({state: _thin(parts, most_each, dearest) for state, parts in found.items()})
     return reached
 

@@ -12,7 +12,7 @@ import torch
 from compressor.agd.architecture import Architecture, Sampler
 from compressor.agd.controller import Controller
 from compressor.agd.joint import JointCost
-from compressor.agd.landing import WINDOW, Landing
+from compressor.agd.landing import LABELS, WINDOW, Landing
 from compressor.agd.options import SearchOptions
 from compressor.agd.space import Choice, SearchSpace
 from compressor.progress import Progress
@@ -23,6 +23,7 @@ _KEPT = 16  # candidates at most; older ones were found with less trained weight
 _TRAVEL = 6.0  # how far a logit can go in a whole search, by Adam's steps of about the learning rate
 _PARENTS = 8  # the best candidates, which descendants come from
 _CHANGED = 3.0  # choices that a descendant makes anew, on average
+_DRAWN_LABELS = 1024  # of `land`, where the network is drawn and need not be the most probable to a hair
 _STAYS = 50.0  # log-probability that a parent's choice has before all others
 _RATE = 3e-4  # the published learning rate, and the least
 
@@ -133,7 +134,7 @@ class Member:
             for rows, chosen in zip(logs, (parent["operators"], parent["widths"]), strict=True):
                 for row, index in zip(rows, chosen, strict=True):
                     row[index] += 0.0 if draw.random() < _CHANGED / (2 * len(rows)) else _STAYS
-        return self.cost.land(*logs)
+        return self.cost.land(*logs, kept=LABELS if draw is None else _DRAWN_LABELS)
 
     def propose(
         self, step: int, draw: np.random.Generator | None = None, parent: Mapping[str, Any] | None = None
