@@ -14,10 +14,9 @@ A stopped run goes on where it was; cells are shared out among calls that run be
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +24,8 @@ import click
 
 from benchmarks.agd_cases import CASES, METHODS, Case, choose, open_teacher, pictures
 from benchmarks.agd_judges import judge, references
-from benchmarks.cells import DONE, claim
-from compressor.files import atomic, read_json, write_json
+from benchmarks.cells import DONE, claim, write_record
+from compressor.files import read_json, write_json
 
 if TYPE_CHECKING:
     from compressor.agd.teachers import Teacher
@@ -69,30 +68,13 @@ def main(
             write_json(output / name / "references" / DONE, {"case": name, "rows": references(case, data)})
     rows = [read_json(path) for path in sorted(output.rglob(DONE))]
     if record is not None:
-        _write(record, rows, cases, threads)
+        write_record(record, rows, cases, threads)
     print(table(rows))
 
 
 def _scaled(case: Case, scale: float) -> Case:
     numbers = {name: max(2, round(getattr(case, name) * scale)) for name in ("pretrain", "search", "steps")}
     return replace(case, **numbers)
-
-
-def _write(path: Path, rows: list[dict[str, Any]], cases: dict[str, Case], threads: int) -> None:
-    """All cells with what they were measured on, one cell a line."""
-    import torch
-
-    from devices.host import facts
-
-    head = {
-        "torch": torch.__version__,
-        "threads": threads,
-        "machine": facts().as_json(),
-        "cases": {name: asdict(case) for name, case in cases.items()},
-    }
-    with atomic(path, "w") as file:
-        file.write(json.dumps(head, indent=2)[:-2] + ',\n  "cells": [\n')
-        file.write(",\n".join(f"    {json.dumps(row)}" for row in rows) + "\n  ]\n}\n")
 
 
 def cell(case: Case, data: Path, method: str, seed: int, device: str, folder: Path) -> dict[str, Any]:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+from compressor.files import atomic
 
 DONE = "cell.json"
 
@@ -27,3 +33,29 @@ def claim(folder: Path, done: str = DONE) -> bool:
             return False
         (folder / "claim").write_text(str(psutil.Process().pid))
     return True
+
+
+def write_record(
+    path: Path, rows: Sequence[Mapping[str, Any]], cases: Mapping[str, Any], threads: int, **versions: str
+) -> None:
+    """All cells with what they were measured on, as JSON, one cell a line.
+
+    Args:
+        cases: dataclasses, by name: the settings.
+        threads: of torch.
+        versions: of further packages.
+    """
+    import torch
+
+    from devices.host import facts
+
+    head = {
+        "torch": torch.__version__,
+        **versions,
+        "threads": threads,
+        "machine": facts().as_json(),
+        "cases": {name: asdict(case) for name, case in cases.items()},
+    }
+    with atomic(path, "w") as file:
+        file.write(json.dumps(head, indent=2)[:-2] + ',\n  "cells": [\n')
+        file.write(",\n".join(f"    {json.dumps(row)}" for row in rows) + "\n  ]\n}\n")

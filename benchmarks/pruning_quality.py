@@ -12,18 +12,18 @@ A stopped run goes on where it was; cells are shared out among calls that run be
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
-import json
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.cells import DONE, claim
-from compressor.files import atomic, read_json, write_json
+from benchmarks.cells import DONE, claim, write_record
+from compressor.files import read_json, write_json
 
 if TYPE_CHECKING:
     from compressor.generators import Generator
@@ -96,28 +96,9 @@ def main(
             write_json(folder / DONE, {"generator": name, "budget": budget, "method": method, **row})
     rows = [read_json(path) for path in sorted(output.rglob(DONE))]
     if record is not None:
-        _write(record, rows, threads)
+        version = importlib.metadata.version("torch-pruning")
+        write_record(record, rows, CASES, threads, torch_pruning=version)
     print(table(rows))
-
-
-def _write(path: Path, rows: list[dict[str, Any]], threads: int) -> None:
-    """All cells with what they were measured on, one cell a line."""
-    import importlib.metadata
-
-    import torch
-
-    from devices.host import facts
-
-    head = {
-        "torch": torch.__version__,
-        "torch_pruning": importlib.metadata.version("torch-pruning"),
-        "threads": threads,
-        "machine": facts().as_json(),
-        "cases": {name: asdict(case) for name, case in CASES.items()},
-    }
-    with atomic(path, "w") as file:
-        file.write(json.dumps(head, indent=2)[:-2] + ',\n  "cells": [\n')
-        file.write(",\n".join(f"    {json.dumps(row)}" for row in rows) + "\n  ]\n}\n")
 
 
 def cell(case: Case, data: Path, budget: str, method: str, seed: int, folder: Path) -> dict[str, Any]:

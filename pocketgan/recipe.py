@@ -12,12 +12,12 @@ import yaml
 
 from compressor.agd.options import SearchOptions
 from compressor.budget import Budget
-from compressor.errors import PocketganError, UsageError
+from compressor.errors import UsageError
 from compressor.files import atomic
 from compressor.options import DistilOptions, PruneOptions
 from pocketgan.options import nearest
 from pocketgan.source import GeneratorSource
-from pocketgan.strict_yaml import Value, as_plain, build, parse, put
+from pocketgan.strict_yaml import Value, as_plain, build, parse, put, read_text
 
 FORMATS = ("onnx", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -255,13 +255,7 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
         UsageError: the file or an override is not a valid recipe; the message names line and key.
         PocketganError: the file cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file", got=error.reason) from error
-    except OSError as error:
-        raise PocketganError(f"cannot read the recipe {path}", got=error.strerror or error) from error
-    tree = parse(text, path.name, path.resolve().parent)
+    tree = parse(read_text(path, "recipe"), path.name, path.resolve().parent)
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not all(key.split(".")):

@@ -46,6 +46,21 @@ class Value:
     quoted: bool = False
 
 
+def read_text(path: Path, what: str) -> str:
+    """A file's text; `what` it is ("recipe") goes into the error.
+
+    Raises:
+        UsageError: it is no text.
+        PocketganError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text file", got=error.reason) from error
+    except OSError as error:
+        raise PocketganError(f"cannot read the {what} {path}", got=error.strerror or error) from error
+
+
 def parse(text: str, name: str, base: Path) -> Value:
     """Read one YAML document.
 

@@ -4,8 +4,8 @@
 
 An operator alone is not what it is within a network: the runtime turns its input into a layout of its own and
 back, starts and ends a call, and in INT8 rounds and widens where the network stays on integers; nor can it be
-fused with its neighbours. So the sum is usually too large. Slope and base are fitted to random networks of
-the space that were exported and measured whole, and the error of the prediction is recorded with them.
+fused with its neighbours. So the sum is not what a network takes. Slope and base are fitted to random
+networks of the space that were exported and measured whole, and the error of the prediction is recorded.
 
 Where the figures come from is the affair of an `OperatorMeter`: this package times nothing.
 """
