@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from compressor.budget import Budget
     from compressor.generators import Generator
 
-METHODS = ("search", "uniform", "random")
+METHODS = ("search", "uniform", "uniform+input", "random")
 HORSES, ZEBRAS = "horse2zebra/testA_real", "horse2zebra/fake_horse2zebra_pretrained"
 T91 = "sr/train_T91"
 
@@ -24,6 +26,7 @@ class Case:
     Attributes:
         teacher: a checkpoint, or with `outputs` nothing.
         pretrain, search, steps: of the supernet alone, of the search, of every network's own training.
+        trials, trial_steps: of the search's best, see `SearchOptions`.
         crop, batch: of the training pictures.
     """
 
@@ -32,8 +35,10 @@ class Case:
     teacher: str | None = None
     factory: str | None = None
     outputs: str | None = None
-    pretrain: int = 300
-    search: int = 300
+    pretrain: int = 150
+    search: int = 150
+    trials: int = 16
+    trial_steps: int = 75
     steps: int = 1500
     crop: int = 128
     batch: int = 1
@@ -47,9 +52,14 @@ IMDN: dict[str, Any] = {
 CASES = {
     "st-folder": Case("macs=1G", HORSES, outputs=ZEBRAS),
     "st-gan-compression": Case("macs=1G", HORSES, "weights/gan_compression_horse2zebra.pth"),
-    "sr-11G": Case("macs=11G", **IMDN, crop=24, batch=4, steps=3000),
-    "sr-110.9G": Case("macs=110.9G", **IMDN, crop=24, batch=4),
+    "sr-11G": Case("macs=11G", **IMDN, crop=24, batch=4),
+    "sr-110.9G": Case("macs=110.9G", **IMDN, crop=24, batch=4, trials=4),
 }
+
+
+def methods_of(name: str) -> tuple[str, ...]:
+    """What is compared in a case: all upscalers here add to their input."""
+    return METHODS if name.startswith("st") else tuple(m for m in METHODS if m != "uniform+input")
 
 
 def pictures(case: Case, data: Path) -> tuple[list[Path], list[Path]]:
@@ -79,8 +89,8 @@ def choose(
 
     budget = Budget.parse(case.budget)
     space = space_for(teacher.image, [budget])
-    if method == "uniform":
-        return uniform(teacher, budget)
+    if method.startswith("uniform"):
+        return uniform(teacher, budget, adding=method == "uniform+input")
     if method == "random":
         return random_network(space, budget, seed)
     options = SearchOptions(
@@ -88,6 +98,9 @@ def choose(
         steps=case.search,
         batch=case.batch,
         crop=case.crop,
+        trials=case.trials,
+        trial_steps=case.trial_steps,
+        validation=32,
         truth=teacher.image.scale > 1,
         device=device,
     )
@@ -128,25 +141,65 @@ layers:
       - {name: last, operators: [plain], width: 64}
   - {name: tail, operators: [shuffle4], width: 3}
 """
+TRANSLATOR = """\
+name: uniform
+norm: instance
+base: input
+operators:
+  stem: {body: [{conv: 7}, norm, relu]}
+  down: {body: [{conv: 3, stride: 2}, norm, relu]}
+  block: {body: [{conv: 3}, norm, relu, {conv: 3}, norm], shortcut: true}
+  up: {body: [{transposed: 3}, norm, relu]}
+  picture: {body: [{conv: 7}]}
+layers:
+  - {name: stem, operators: [stem], width: 64}
+  - {name: down1, operators: [down], width: 128}
+  - {name: down2, operators: [down], width: 256}
+  - {name: block, repeat: 9, operators: [block], width: 256}
+  - {name: up1, operators: [up], width: 128}
+  - {name: up2, operators: [up], width: 64}
+  - {name: picture, operators: [picture], width: 3}
+"""
 
 
-def uniform(teacher: Teacher, budget: Budget) -> Generator:
-    """A hand-made network with all layers narrowed by one factor until the budget is used."""
+def uniform(teacher: Teacher, budget: Budget, *, adding: bool = False) -> Generator:
+    """A hand-made network with all layers narrowed by one factor until the budget is used.
+
+    `adding`: one for translation adds its input to its output, as those do that are searched.
+    """
     from benchmarks import baselines
-    from compressor.agd.definition import read_space
-    from compressor.agd.reading import parse
-    from compressor.agd.space import Choice
-    from compressor.agd.supernet import spec_of
     from compressor.coronet.targets import joint_cost
     from compressor.generators import Generator, GeneratorSpec
     from compressor.graph import trace
 
-    if teacher.image.scale == 1:
-        spec = GeneratorSpec("resnet", {"width": 64, "blocks": 9}, replace(teacher.image, multiple=4))
-    else:
-        space = read_space(parse(UPSCALER, "uniform"), "uniform")
-        spec = spec_of(space, Choice.widest(space))
+    if teacher.image.scale > 1 or adding:
+        return narrowed(TRANSLATOR if adding else UPSCALER, budget)
+    spec = GeneratorSpec("resnet", {"width": 64, "blocks": 9}, replace(teacher.image, multiple=4))
     wide = Generator(spec, spec.build(), Path("uniform"), "")
     graph = trace(wide.module, spec.image.input_shape)
     cost, target = joint_cost(graph, wide.module, budget)
     return baselines.cut(wide, graph, baselines.uniform(wide, graph, cost, target))
+
+
+def narrowed(definition: str, budget: Budget) -> Generator:
+    """The widest network of a definition whose widths are all multiplied by one factor, within a budget."""
+    from compressor.agd.cost import cost_table
+    from compressor.agd.definition import read_space
+    from compressor.agd.reading import parse
+    from compressor.agd.space import Choice
+    from compressor.agd.supernet import spec_of
+    from compressor.generators import Generator
+
+    assert budget.amount is not None
+    for share in range(256, 0, -1):
+        widths = {width: max(3, round(width * share / 256)) for width in (64, 128, 256)} | {3: 3}
+        scaled = re.sub(r"width: (\d+)", partial(_replaced, widths), definition)
+        space = read_space(parse(scaled, "uniform"), "uniform")
+        if cost_table(space, budget.metric).range()[1] <= budget.amount:
+            spec = spec_of(space, Choice.widest(space))
+            return Generator(spec, spec.build(), Path("uniform"), "")
+    raise AssertionError("every width is at least 3")
+
+
+def _replaced(widths: dict[int, int], found: re.Match[str]) -> str:
+    return f"width: {widths[int(found[1])]}"

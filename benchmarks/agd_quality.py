@@ -5,9 +5,10 @@
 Translation: horse2zebra at 1.0 GMACs, learnt from a folder of the official generator's outputs, and from GAN
 Compression's generator; 28 horses to train on, 7 held out. Super resolution x4: IMDN as teacher, T91 to train
 on, at 11 and 110.9 GMACs for 256x256 inputs. The uniform network is CycleGAN's ResNet, or an EDSR-like
-upscaler, all of its layers narrowed by one factor until the MACs are the same. The searched architecture is
-trained twice: from fresh weights, as the others, and going on from the supernet's. A searched and a random
-architecture differ in nothing but the search.
+upscaler, all of its layers narrowed by one factor until the MACs are the same; "uniform+input" is that
+ResNet with its input added to its output, as the space `st_small` has it. The searched architecture is
+trained twice: from fresh weights, as the others, and going on from those of its trial. A searched and a
+random architecture differ in nothing but the search.
 A stopped run goes on where it was; cells are shared out among calls that run beside each other.
 """
 
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.agd_cases import CASES, METHODS, Case, choose, open_teacher, pictures
+from benchmarks.agd_cases import CASES, METHODS, Case, choose, methods_of, open_teacher, pictures
 from benchmarks.agd_judges import judge, references
 from benchmarks.cells import DONE, claim, write_record
 from compressor.files import read_json, write_json
@@ -60,7 +61,7 @@ def main(
     cases = {name: _scaled(CASES[name], scale) for name in only or CASES}
     for seed, (name, case), method in itertools.product(range(seeds), cases.items(), methods):
         folder = output / name / f"{method}-{seed}"
-        if claim(folder):
+        if method in methods_of(name) and claim(folder):
             row = cell(case, data, method, seed, device, folder)
             write_json(folder / DONE, {"case": name, "method": method, "seed": seed, **row})
     for name, case in cases.items():
@@ -73,7 +74,10 @@ def main(
 
 
 def _scaled(case: Case, scale: float) -> Case:
-    numbers = {name: max(2, round(getattr(case, name) * scale)) for name in ("pretrain", "search", "steps")}
+    numbers = {
+        name: max(2, round(getattr(case, name) * scale))
+        for name in ("pretrain", "search", "trial_steps", "steps")
+    }
     return replace(case, **numbers)
 
 

@@ -30,7 +30,7 @@ from compressor.cost import count
 from compressor.errors import PocketganError, UsageError
 from compressor.generators import Generator, GeneratorSpec
 
-QUICK = SearchOptions(pretrain=1, steps=2, batch=1, check_every=2, finalists=2, validation=1)
+QUICK = SearchOptions(pretrain=1, steps=2, batch=1, check_every=2, finalists=2, trials=0, validation=1)
 
 
 @pytest.fixture(autouse=True)

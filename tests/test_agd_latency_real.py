@@ -75,7 +75,7 @@ def test_the_command_searches_for_a_real_latency(tmp_path: Path) -> None:
         "  - {name: last, operators: [end], width: 3}\n"
     )
     given = ["--teacher", tmp_path / "teacher", "--images", tmp_path / "pictures", "--json"]
-    given += ["--pretrain", 1, "--steps", 1, "--batch", 1, "--finalists", 0, "--validation", 1]
+    given += ["--pretrain", 1, "--steps", 1, "--batch", 1, "--finalists", 0, "--trials", 0, "--validation", 1]
     given += ["--space", tmp_path / "tiny.yaml", "--latency-table", tmp_path / "times.json"]
     of = load_space(tmp_path / "tiny.yaml")
     meter = LocalMeter("onnxruntime", "fp32", 1, [], table=tmp_path / "times.json")

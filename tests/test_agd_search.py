@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from compressor.cost import count
 from compressor.errors import PocketganError, UsageError
 from compressor.generators import Generator, GeneratorSpec
 
-QUICK = SearchOptions(pretrain=2, steps=3, batch=2, check_every=2, finalists=2, descendants=4, validation=2)
+QUICK = SearchOptions(
+    pretrain=2, steps=3, batch=2, check_every=2, finalists=2, descendants=4, trials=0, validation=2
+)
 
 
 class _Blur(nn.Module):
@@ -287,6 +290,10 @@ def test_the_command_needs_a_teacher_pictures_and_a_budget(tmp_path: Path) -> No
         "0",
         "--descendants",
         "2",
+        "--trials",
+        "2",
+        "--trial-steps",
+        "1",
         "--validation",
         "1",
     ]
@@ -302,12 +309,15 @@ def test_the_report_draws_what_was_found(tmp_path: Path) -> None:
     from benchmarks.report.run_folder import read_run
 
     of = space(TIED)
-    result = _search(of, tmp_path, "macs=90k")
+    result = _search(of, tmp_path, "macs=90k", replace(QUICK, trials=2, trial_steps=1))
     run = read_run(result.folder)
     assert run.search is not None and not run.problems
+    assert len(run.search.trials) == 2
+    assert run.search.trials[0] == (result.document["validation_loss"],)
     choice = Choice.from_json(result.document["choice"])
     assert [place.channels for place in run.search.places] == list(of.widths(choice))
     page = render(run)
     for name, operator in zip((p.name for p in of.positions), of.names(choice), strict=True):
         assert f"<title>{name}: {operator}, " in page
     assert "Expected cost over target" in page and "multiplier" in page
+    assert "Trials: 2 candidates" in page and f"{result.document['validation_loss']:.5f}" in page

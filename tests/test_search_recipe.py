@@ -30,7 +30,8 @@ RECIPE = """\
 generator: {checkpoint: tiny.pth, size: [32, 32]}
 data: {images: pictures}
 budget: macs=20%
-search: {budget: macs=1.4M, space: space.yaml, pretrain: 1, steps: 2, finalists: 1, validation: 1, samples: 2}
+search: {budget: macs=1.4M, space: space.yaml, pretrain: 1, steps: 2, finalists: 1, trials: 2, trial_steps: 1,
+         validation: 1, samples: 2}
 train: {steps: 3, samples: 0}
 prune: {steps: 2, samples: 0}
 distill: {steps: 2, samples: 0}
@@ -99,9 +100,9 @@ def test_search_then_prune_in_one_run(whole: Path, job: Path) -> None:
     # the last budget is a share of the original, not of what was found
     assert 0.95 * 0.2 * costs["original"] < costs["prune"] == costs["distill"] <= 0.2 * costs["original"]
     told = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
-    assert [line["stage"] for line in told] == ["search"] * 3 + ["train"] * 3 + ["prune"] * 2 + [
-        "distill"
-    ] * 2
+    assert [line["stage"] for line in told] == ["search"] * 3 + ["trials"] * 2 + ["train"] * 3 + [
+        "prune"
+    ] * 2 + ["distill"] * 2
     assert len(list((whole / "search" / "samples").iterdir())) == 2
     run_folder = read_run(whole)
     assert not run_folder.missing and not run_folder.problems and run_folder.whole is not None

@@ -68,6 +68,8 @@ class Searching:
         reached: macs, literature_macs, parameters and bytes; so `teacher_cost`, where it is known.
         steps: at which `turns` were noted.
         watched: the sample pictures.
+        trials: every tried candidate's losses, one for each round that it was in, the winner's first; NaN
+            where one diverged.
     """
 
     space: str
@@ -84,6 +86,7 @@ class Searching:
     steps: tuple[int, ...]
     turns: tuple[Turn, ...]
     watched: Watched
+    trials: tuple[tuple[float, ...], ...]
     measured: Measured | None = None
 
     @property
@@ -150,8 +153,19 @@ def read_search(path: Path) -> Searching:
         steps=tuple(map(int, course["steps"])),
         turns=tuple(turns),
         watched=read_watched(path, document),
+        trials=_trials(document["candidates"]),
         measured=_measured(document["latency"]) if "latency" in document else None,
     )
+
+
+def _trials(candidates: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, ...], ...]:
+    """Those who stayed longest first, and of these the best."""
+    found = [
+        tuple(math.nan if loss is None else float(loss) for loss in candidate["trial"])
+        for candidate in candidates
+        if candidate.get("trial")
+    ]
+    return tuple(sorted(found, key=lambda losses: (-len(losses), math.isnan(losses[-1]), losses[-1])))
 
 
 def _measured(latency: Mapping[str, Any]) -> Measured:

@@ -57,7 +57,7 @@ def read_space(definition: object, where: str = "the search space") -> SearchSpa
     if fields.get("format", FORMAT) != FORMAT:
         raise UsageError(f"{where} is of a format we do not know", got=fields["format"], allowed=FORMAT)
     norm = among(fields.get("norm", "none"), f"{where}: norm", ("instance", "none")) == "instance"
-    base = among(fields.get("base", "none"), f"{where}: base", ("bilinear", "nearest", "none"))
+    base = among(fields.get("base", "none"), f"{where}: base", ("bilinear", "nearest", "input", "none"))
     multipliers = [
         fraction(value, f"{where}: multipliers[{index}]")
         for index, value in enumerate(listed(fields.get("multipliers", [1]), f"{where}: multipliers"))
@@ -72,11 +72,18 @@ def read_space(definition: object, where: str = "the search space") -> SearchSpa
         _word(name, f"{where}: operators")
         read_operator(name, operator, f"{where}: operators.{name}", norm=norm)
     chain.add(fields["layers"], f"{where}: layers", "")
+    finished = chain.finish(image)
+    if base == "input" and finished.scale != 1:
+        raise UsageError(
+            f"{where}: base: the input is smaller than the output",
+            got=f"scale {finished.scale}",
+            allowed="bilinear, nearest or none",
+        )
     used = {name: chain.definitions[name] for name in chain.operators}
     whole_definition = as_definition({**fields, "format": FORMAT, "operators": used})
     return SearchSpace(
         name=_word(fields["name"], f"{where}: name"),
-        image=chain.finish(image),
+        image=finished,
         positions=tuple(chain.positions),
         operators=chain.operators,
         residuals=tuple(chain.residuals),

@@ -89,10 +89,14 @@ def fitted(space: SearchSpace, image: ImageFormat) -> SearchSpace:
         if ends:
             definition["operators"] = _exchanged(definition["operators"], ends, _ENDS[image.output_range])
     if space.base and (image.input_range != image.output_range or image.channels[0] != image.channels[1]):
-        raise UsageError(
-            f"the space {space.name} adds to its input, which must have the output's range and channels",
-            got=f"{image.input_range} to {image.output_range}, {image.channels[0]} to {image.channels[1]}",
-        )
+        if space.base != "input":
+            channels = f"{image.channels[0]} to {image.channels[1]}"
+            raise UsageError(
+                f"the space {space.name} adds to its input, which must be like the output",
+                got=f"{image.input_range} to {image.output_range}, {channels}",
+                allowed="equal ranges and channels",
+            )
+        definition["base"] = "none"  # a network of its own does without
     if image.channels[1] != ours.channels[1]:
         definition["layers"][-1]["width"] = image.channels[1]
     definition["image"] = {

@@ -25,6 +25,7 @@ _PARENTS = 8  # the best candidates, which descendants come from
 _CHANGED = 3.0  # choices that a descendant makes anew, on average
 _DRAWN_LABELS = 1024  # of `land`, where the network is drawn and need not be the most probable to a hair
 _STAYS = 50.0  # log-probability that a parent's choice has before all others
+_DRAWS = 4  # of a network that is not yet a candidate
 _RATE = 3e-4  # the published learning rate, and the least
 
 
@@ -186,6 +187,24 @@ class Member:
                     child["loss"] = measure(choice_of(child))
                 progress.update(done + 1)
         return min(self._allowed(), key=lambda candidate: float(candidate["loss"]))
+
+    def contenders(
+        self, count: int, measure: Callable[[Choice], float], step: int, seed: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """Candidates for the trials: half of them the best with the supernet's weights, the others drawn.
+
+        Fewer than `count` where the budget allows no more, or `_DRAWS` draws for each found none.
+        """
+        found = sorted(self._allowed(), key=lambda candidate: float(candidate["loss"]))[: -(-count // 2)]
+        draw = np.random.default_rng([*seed, count])
+        for _ in range(_DRAWS * (count - len(found))):
+            if len(found) == count:
+                break
+            candidate = self.propose(step, draw)
+            if candidate is not None and candidate["within"] == found[0]["within"]:
+                candidate["loss"] = measure(choice_of(candidate))
+                found.append(candidate)
+        return found
 
     def _allowed(self) -> list[dict[str, Any]]:
         """The candidates within the budget's window; where there are none, the nearest to it."""

@@ -63,6 +63,12 @@ class SearchOptions:
     descendants: int = _setting(
         64, "further ones, changed from the best, each within the budget; published: none"
     )
+    trials: int = _setting(
+        8, "candidates trained on their own from fresh weights, the better half longer; published: none"
+    )
+    trial_steps: int = _setting(
+        100, "steps of each in the first round of trials; twice as many in every further one"
+    )
     validation: int = _setting(8, "held-out crops that candidates are compared on")
     device: str = _setting("auto", "auto, cpu or cuda")
     precision: str = _setting("fp32", "forward passes in fp32 or bf16 (autocast); weights stay in fp32")
@@ -74,6 +80,7 @@ class SearchOptions:
     def __post_init__(self) -> None:
         _at_least("search", self, pretrain=0, steps=1, batch=1, crop=16, randoms=0, check_every=1)
         _at_least("search", self, finalists=0, descendants=0, validation=1)
+        _at_least("search", self, trials=0, trial_steps=1)
         _positive("search", self, "learning_rate", "temperature", "temperature_end")
         if self.architecture_learning_rate is not None:
             _positive("search", self, "architecture_learning_rate")
@@ -116,4 +123,5 @@ class SearchOptions:
             temperature_end=1.0,
             randoms=2,
             descendants=0,
+            trials=0,
         )

@@ -75,7 +75,7 @@ def describe(
         "positions": positions,
         "residuals": [[r.first, r.last, r.scale] for r in space.residuals],
         "found_at": best["step"],
-        "validation_loss": best["loss"],
+        "validation_loss": (best.get("trial") or [best["loss"]])[-1],
         "candidates": [dict(candidate) for candidate in member.candidates],
         **told,
         "trajectory": [_own(point, f"_{limit.name}") for point in trajectory],

@@ -4,9 +4,9 @@ After AutoGAN-Distiller (Fu et al., ICML 2020, arXiv 2006.08198). First the shar
 on the widest, the narrowest and random networks of the space (the sandwich rule). Then every step moves each
 budget's architecture (first-order, on one half of the pictures) and the weights (on the other half, for
 networks drawn from the architectures and one at either end of the space). The budget is controlled at every
-step and landed on exactly; of all landings the one is kept that is nearest to the teacher on held-out
-pictures, measured with the weights of the end. Unlike the published search see `compressor.agd.controller`,
-`compressor.agd.landing` and `compressor.agd.architecture`.
+step and landed on exactly; of all landings the best are trained on their own for a while, and the one is kept
+that comes nearest to the teacher on held-out pictures (`compressor.agd.trials`). Unlike the published search
+see `compressor.agd.controller`, `compressor.agd.landing` and `compressor.agd.architecture`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from compressor.agd.teachers import NetworkTeacher, Teacher
 from compressor.agd.timed import Times
 from compressor.agd.timed_landing import land_timed
 from compressor.agd.training import FINALISTS, Search
+from compressor.agd.trials import settle
 from compressor.budget import Budget
 from compressor.coronet.latency import Measured
 from compressor.cost import count
@@ -48,7 +49,8 @@ class SearchResult:
     """What a search gave for one budget.
 
     Attributes:
-        generator: the found network with the supernet's weights, read back from `folder`.
+        generator: the found network with the weights of its trial, or without trials the supernet's; read
+            back from `folder`.
         folder: its model folder, which also holds search.json.
         document: search.json: budget asked and reached, the choice at every position, candidates, trajectory.
     """
@@ -136,10 +138,15 @@ def search(
     told = {"teacher": teacher.identity, "teacher_cost": _cost_of(teacher), "seed": seed, "options": settings}
     found = []
     for name, member, folder in zip(names, run.members, folders, strict=True):
-        best, report = member.decide(run.measure, steps, [seed, FINALISTS]), None
+        best, report, generator = member.decide(run.measure, steps, [seed, FINALISTS]), None, None
+        contenders = member.contenders(options.trials, run.measure, steps, [seed, FINALISTS])
+        if len(contenders) > 1:
+            best, generator = settle(run, member, contenders, _trials(output, name), loop.identity, log)
+        tried = choice_of(best)
         if times is not None and meter is not None and member.limit.latency is not None:
             best, report = _timed(run, member, best, times, meter, steps)
-        generator = derive(run.supernet, choice_of(best))
+        if generator is None or choice_of(best) != tried:
+            generator = derive(run.supernet, choice_of(best))
         watched = seen.document(name)
         document = describe(space, member, best, generator, loop.trajectory, report, **told, **watched)
         found.append(SearchResult(generator, folder, document))
@@ -153,9 +160,20 @@ def search(
             write_family(output, [(result.folder, result.document) for result in found])
 
     ranks.on_leader(write)
-    ranks.on_leader(lambda: (output / TIMES).unlink(missing_ok=True))
+    ranks.on_leader(lambda: _clear(output, names))
     loop.finish()
     return [_read(result.folder) for result in found] if leads() else found
+
+
+def _trials(output: Path, name: str) -> Path:
+    """The checkpoint of a budget's trials."""
+    return output / f"trials{f'-{name}' if name else ''}.pt"
+
+
+def _clear(output: Path, names: Sequence[str]) -> None:
+    """Remove what only a search that was stopped needs."""
+    for path in (output / TIMES, *(_trials(output, name) for name in names)):
+        path.unlink(missing_ok=True)
 
 
 def _times(

@@ -60,7 +60,8 @@ class SearchSpace:
         positions: in the order in which a picture passes them.
         operators: by name.
         residuals: sums around positions, the outer before the inner where they begin together.
-        base: how the enlarged input is made that the output is added to: "bilinear", "nearest" or None.
+        base: how the enlarged input is made that the output is added to: "bilinear", "nearest",
+            "input" (as it is), or None.
         definition: all of it as JSON types, from which `read_space` makes the same again.
     """
 

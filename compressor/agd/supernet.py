@@ -8,7 +8,7 @@ that the network of one choice can be taken out (`derive`) and computes the same
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.agd.modules import make_layer, run_chain
+from compressor.agd.modules import initialise, make_layer, run_chain
 from compressor.agd.operators import KERNELS, Layer, Operator
 from compressor.agd.space import Choice, SearchSpace
 from compressor.generators import Generator, GeneratorSpec
@@ -69,12 +69,13 @@ class SlicedNorm(nn.Module):
 class SlicedOperator(nn.Module):
     """An operator at any width; module names equal those of `compressor.agd.modules.PlainOperator`."""
 
-    def __init__(self, operator: Operator, inputs: int, outputs: int):
+    def __init__(self, operator: Operator, inputs: int, outputs: int, *, last: bool):
         super().__init__()
         self.operator = operator
         self.body = self._made(operator.body, inputs, outputs)
         self.shortcut = self._made(operator.shortcut or (), inputs, outputs)
         self.last = self._made(operator.last, inputs, outputs)
+        initialise(operator, self.body, self.shortcut, last=last)
 
     @staticmethod
     def _made(layers: Sequence[Layer], inputs: int, outputs: int) -> nn.ModuleList:
@@ -125,6 +126,7 @@ class Supernet(nn.Module):
                                 space.operators[name],
                                 space.options(index - 1)[-1],
                                 space.options(index)[-1],
+                                last=index == len(space.positions) - 1,
                             )
                             for name in position.operators
                         }
@@ -162,7 +164,7 @@ class Supernet(nn.Module):
 def derive(supernet: Supernet, choice: Choice) -> Generator:
     """The network of one choice, of family "agd", with the supernet's weights.
 
-    It computes what the supernet computes at `choice`. Its `path` is the space's name: it comes from no file.
+    It computes what the supernet computes at `choice`.
 
     Raises:
         UsageError: this is no choice of the supernet's space.
@@ -171,14 +173,21 @@ def derive(supernet: Supernet, choice: Choice) -> Generator:
     module = spec.build()
     full = supernet.state_dict()
     names = dict(zip((p.name for p in supernet.space.positions), supernet.space.names(choice), strict=True))
-    inherited, digest = {}, hashlib.sha256()
+    inherited = {}
     for key, part in module.state_dict().items():
         prefix, position, rest = key.split(".", 2)
         whole = full[f"{prefix}.{position}.{names[position]}.{rest}"]
         inherited[key] = whole[tuple(slice(0, size) for size in part.shape)].detach().float().cpu().clone()
-        digest.update(inherited[key].numpy().tobytes())
-    module.load_state_dict(inherited)
-    return Generator(spec, module.eval(), Path(supernet.space.name), digest.hexdigest())
+    return generator_of(spec, inherited)
+
+
+def generator_of(spec: GeneratorSpec, state: Mapping[str, Tensor]) -> Generator:
+    """A network with these weights (CPU, float32). Its `path` is its space's name: it comes from no file."""
+    module, digest = spec.build(), hashlib.sha256()
+    module.load_state_dict(dict(state))
+    for value in module.state_dict().values():
+        digest.update(value.numpy().tobytes())
+    return Generator(spec, module.eval(), Path(spec.arguments["space"]["name"]), digest.hexdigest())
 
 
 def spec_of(space: SearchSpace, choice: Choice) -> GeneratorSpec:

@@ -23,7 +23,7 @@ from compressor.training.loop import cosine, set_learning_rate
 from compressor.training.losses import Distance
 from compressor.training.watch import Panels
 
-_CLIP = 5.0  # of the gradient's norm, as published
+CLIP = 5.0  # of the gradient's norm, as published
 # What a random draw is for, beside the seed and the step.
 _WEIGHTS, _ARCHITECTURE, _EXTREMES, FINALISTS = range(4)
 _PICTURES, _OTHER_PICTURES, _HELD_OUT = 2_000_003, 3_000_017, 4_000_037
@@ -164,7 +164,7 @@ class Search:
         self.optimiser.zero_grad(set_to_none=True)
         losses = [self._pass(self.pictures, step, picks) for picks in networks]
         ranks.average(self.optimiser)
-        torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), _CLIP)
+        torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), CLIP)
         set_learning_rate(self.optimiser, rate)
         self.optimiser.step()
         return losses[0]

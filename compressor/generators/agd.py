@@ -40,7 +40,8 @@ class AgdGenerator(nn.Module):
         self.layers = nn.ModuleDict()
         inputs = found.image.channels[0]
         for position, operator, outputs in zip(found.positions, operators, widths, strict=True):
-            self.layers[position.name] = PlainOperator(found.operators[operator], inputs, outputs)
+            last = position is found.positions[-1]
+            self.layers[position.name] = PlainOperator(found.operators[operator], inputs, outputs, last=last)
             inputs = outputs
         self.residuals, self.base, self.scale = found.residuals, found.base, found.image.scale
 
