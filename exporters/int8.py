@@ -7,6 +7,7 @@ first that do the most harm for the arithmetic they save, and as few as reach th
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ class Plan:
 def plan(
     graph: fx.GraphModule,
     pictures: Iterable[np.ndarray],
-    references: Sequence[Picture],
+    references: Iterable[Picture],
     output_range: tuple[float, float],
     goal: float = GOAL,
 ) -> Plan:
@@ -63,7 +64,7 @@ def plan(
     Args:
         graph: as it will be converted (equalised).
         pictures: calibration inputs (1, C, H, W); gone through once, one held at a time.
-        references: the same with PyTorch's outputs.
+        references: the same with PyTorch's outputs; gone through once, few held.
         output_range: values of black and white at the output.
         goal: mean PSNR in dB to aim at on the hardest of them.
     """
@@ -101,10 +102,12 @@ def plan(
     )
 
 
-def _hardest(run: Run, references: Sequence[Picture], output_range: tuple[float, float]) -> list[Picture]:
-    """The pictures that a file does worst on, the worst first."""
-    found = _psnrs(run, references, output_range)
-    return [references[index] for index in np.argsort(found, kind="stable")[:_JUDGED]]
+def _hardest(run: Run, references: Iterable[Picture], output_range: tuple[float, float]) -> list[Picture]:
+    """The pictures that a file does worst on, the worst first; of all others none is held."""
+    ranked = (
+        (_psnrs(run, [picture], output_range)[0], index, picture) for index, picture in enumerate(references)
+    )
+    return [picture for _, _, picture in heapq.nsmallest(_JUDGED, ranked)]
 
 
 def _psnrs(run: Run, pictures: Sequence[Picture], output_range: tuple[float, float]) -> list[float]:

@@ -106,15 +106,15 @@ class Job:
     def inputs(self, paths: Sequence[Path]) -> Iterator[np.ndarray]:
         """The network's inputs (1, C, H, W), one at a time."""
         for path in paths:
-            yield self._tensor(path).numpy()
+            yield self.tensor(path).numpy()
 
-    def _tensor(self, path: Path) -> torch.Tensor:
+    def tensor(self, path: Path) -> torch.Tensor:
         image = self.generator.spec.image
         return to_tensor(fit(read_image(path, image.channels[0]), self.size), image.input_range)
 
     @cached_property
     def example(self) -> torch.Tensor:
-        return self._tensor(self.calibrate[0])
+        return self.tensor(self.calibrate[0])
 
     @cached_property
     def references(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -132,7 +132,7 @@ class Job:
         import torch
 
         for path in paths:
-            entry = self._tensor(path)
+            entry = self.tensor(path)
             with torch.no_grad():
                 yield path.name, entry.numpy(), module(entry).numpy()
 
@@ -156,13 +156,13 @@ class Job:
         rewrite_for("onnxruntime", plain)
         rewrite_for("onnxruntime", graph)
         if self.generator.ranges is not None:
-            count = equalise(graph, map(self._tensor, self.calibrate), self.generator.ranges.divisors)
+            count = equalise(graph, map(self.tensor, self.calibrate), self.generator.ranges.divisors)
             return graph, (f"{count} convolutions before instance norms equalised as in training",)
-        count = equalise(graph, (self._tensor(path) for path in self.calibrate))
+        count = equalise(graph, (self.tensor(path) for path in self.calibrate))
         if not count:
             return plain, ()
         for path in self.calibrate[:2]:
-            entry = self._tensor(path)
+            entry = self.tensor(path)
             with torch.no_grad():
                 found = compare(path.name, graph(entry).numpy(), plain(entry).numpy(), self.output_range)
             if found.psnr < _EQUAL_ENOUGH:
@@ -254,7 +254,7 @@ class Job:
         """What INT8 files quantise, and how."""
         if self.generator.ranges is not None:
             return self.learned.plan
-        references = list(self._reference(self.calibrate, self.generator.module))
+        references = self._reference(self.calibrate, self.generator.module)
         graph, _ = self.equalised
         return int8.plan(graph, self.inputs(self.calibrate), references, self.output_range, self.int8_goal)
 
