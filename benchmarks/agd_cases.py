@@ -24,8 +24,6 @@ class Case:
     """What is searched, and how all are trained.
 
     Attributes:
-        images: of them a fifth is held out.
-        more: to train on beside them.
         teacher: a checkpoint, or with `outputs` nothing.
         pretrain, search, steps: of the supernet alone, of the search, of every network's own training.
         trials, trial_steps: of the search's best, see `SearchOptions`.
@@ -34,7 +32,6 @@ class Case:
 
     budget: str
     images: str
-    more: str | None = None
     teacher: str | None = None
     factory: str | None = None
     outputs: str | None = None
@@ -54,9 +51,7 @@ IMDN: dict[str, Any] = {
 }
 CASES = {
     "st-folder": Case("macs=1G", HORSES, outputs=ZEBRAS),
-    "st-gan-compression": Case(
-        "macs=1G", HORSES, more=T91, teacher="weights/gan_compression_horse2zebra.pth"
-    ),
+    "st-gan-compression": Case("macs=1G", HORSES, "weights/gan_compression_horse2zebra.pth"),
     "sr-11G": Case("macs=11G", **IMDN, crop=24, batch=4),
     "sr-110.9G": Case("macs=110.9G", **IMDN, crop=24, batch=4, trials=4),
 }
@@ -71,8 +66,7 @@ def pictures(case: Case, data: Path) -> tuple[list[Path], list[Path]]:
     """To train on, and held out."""
     from compressor.data.images import list_images, split_held_out
 
-    training, held_out = split_held_out(list_images(data / case.images))
-    return [*training, *(list_images(data / case.more) if case.more else [])], held_out
+    return split_held_out(list_images(data / case.images))
 
 
 def open_teacher(case: Case, data: Path, images: list[Path]) -> Teacher:

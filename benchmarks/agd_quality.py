@@ -3,10 +3,10 @@
     python -m benchmarks.agd_quality --data ../shared/data --output-dir runs/agd
 
 Translation: horse2zebra at 1.0 GMACs, learnt from a folder of the official generator's outputs, and from GAN
-Compression's generator; 28 horses to train on (and, with the generator, T91's photographs), 7 held out. Super
-resolution x4: IMDN as teacher, T91 to train on, at 11 and 110.9 GMACs for 256x256 inputs. The uniform network
-is CycleGAN's ResNet, or an EDSR-like upscaler, all of its layers narrowed by one factor until the MACs are
-the same; "uniform+input" is that ResNet with its input added to its output, as the space `st_small` has it.
+Compression's generator; 28 horses to train on, 7 held out. Super resolution x4: IMDN as teacher, T91 to train
+on, at 11 and 110.9 GMACs for 256x256 inputs. The uniform network is CycleGAN's ResNet, or an EDSR-like
+upscaler, all of its layers narrowed by one factor until the MACs are the same; "uniform+input" is that
+ResNet with its input added to its output, as the space `st_small` has it.
 The searched architecture is trained twice: from fresh weights, as the others, and going on from those of its
 trial. A searched and a random architecture differ in nothing but the search.
 A stopped run goes on where it was; cells are shared out among calls that run beside each other.

@@ -25,6 +25,7 @@ __all__ = ["FORMATS", "PRECISIONS", "export", "read_export"]
 
 FORMATS = ("onnx", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
+_MARGIN = 1.0  # dB from the calibration pictures, which INT8 is planned on, to those it is held to
 _RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
 
 
@@ -42,6 +43,7 @@ def export(
     images_held_out: Sequence[Path] | None = None,
     thresholds: dict[str, float] | None = None,
     int8_goal: float = 40.0,
+    min_psnr: float | None = None,
 ) -> ExportResult:
     """Write a generator as ONNX and TFLite files of several precisions, and compare each with PyTorch.
 
@@ -62,6 +64,8 @@ def export(
             as reach it stay float, and at most half of the arithmetic. Aimed at, not demanded. A generator
             that carries learned ranges keeps to them, and its INT8 files are compared with the network as
             it was trained, rounding and all.
+        min_psnr: PSNR in dB that INT8 must reach on every picture it is compared on; takes the place of
+            `int8_goal` and of INT8's threshold. It is aimed a little higher, since those are other pictures.
 
     Raises:
         UsageError: an argument is not one of those allowed, or the size does not fit the network.
@@ -72,6 +76,8 @@ def export(
     """
     from exporters.job import Job
 
+    if min_psnr is not None:
+        int8_goal, thresholds = min_psnr + _MARGIN, {**(thresholds or {}), "int8": min_psnr}
     limits = _checked(generator, formats, precisions, size, thresholds)
     claim_folder(output, resume=resume)
     shape = size or generator.spec.image.size

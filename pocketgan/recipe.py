@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,8 @@ class Export:
         size: input height and width of the files, where not the generator's usual size.
         calibration: pictures that INT8 ranges are measured on.
         parity_images: held-out pictures that each file is compared with PyTorch on.
+        min_psnr: dB that INT8 must reach on each of them; with None it aims at 40 on average, and any above
+            20 will do.
     """
 
     formats: tuple[str, ...] = FORMATS
@@ -79,6 +82,7 @@ class Export:
     size: tuple[int, int] | None = None
     calibration: int = 16
     parity_images: int = 4
+    min_psnr: float | None = None
 
     def __post_init__(self) -> None:
         for name, chosen, allowed in (
@@ -91,6 +95,8 @@ class Export:
                 if word not in allowed:
                     raise UsageError(f"export.{name} has no {word!r}{nearest(word, allowed)}")
         _at_least_one("export", self, "calibration", "parity_images")
+        if self.min_psnr is not None and not 0 < self.min_psnr < math.inf:
+            raise UsageError("export.min_psnr is no PSNR", got=self.min_psnr, allowed="dB above 0")
 
 
 @dataclass(frozen=True)

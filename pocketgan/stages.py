@@ -152,6 +152,7 @@ def _export(recipe: Recipe, folder: Path) -> None:
                 size=wanted.size,
                 calibration=wanted.calibration,
                 parity_images=wanted.parity_images,
+                min_psnr=wanted.min_psnr,
                 images_held_out=held_out,
                 resume=True,
             )

@@ -15,10 +15,14 @@ from tiny_space import TIED, space
 from compressor.agd import trials
 from compressor.agd.definition import read_space
 from compressor.agd.fitting import fitted
+from compressor.agd.landing import WINDOW
+from compressor.agd.limits import limits_of
+from compressor.agd.member import Member, choice_of
 from compressor.agd.options import SearchOptions
 from compressor.agd.space import Choice, load_space
 from compressor.agd.supernet import Supernet, spec_of
 from compressor.agd.trials import Trials, rounds_of
+from compressor.budget import Budget
 from compressor.errors import UsageError
 from compressor.generators.spec import ImageFormat
 
@@ -79,6 +83,18 @@ def test_trials_killed_at_any_moment_end_in_the_same_network(
     assert not list((tmp_path / "again").glob("*.pt"))
     stages = [json.loads(line)["stage"] for line in log.read_text().splitlines()]
     assert stages == ["search"] * 5 + ["trials"] * 14
+
+
+def test_what_is_tried_goes_through_all_widths_of_a_trunk() -> None:
+    """Of all networks of a budget nearly all are as narrow as can be."""
+    of = load_space("sr_tail")
+    (limit,) = limits_of(of, [Budget.parse("macs=11G")])
+    member = Member(limit, of, SearchOptions(finalists=2, descendants=0))
+    member.decide(lambda choice: 1.0, 1, [0])
+    found = member.contenders(12, lambda choice: 1.0, 1, [0])
+    widths = [of.widths(choice_of(contender))[0] for contender in found]
+    assert len(found) == 12 and set(widths) == {16, 24, 32, 40, 48, 64}
+    assert all(WINDOW * 11e9 < contender["cost"] <= 11e9 for contender in found)
 
 
 def test_a_network_that_diverges_loses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,15 @@ def test_files_are_what_their_kind_says(six):
     assert kept == set(by_name["generator-int8.tflite"].float_layers)
 
 
+def test_int8_is_held_to_the_psnr_that_was_asked(wild, photos, tmp_path):
+    asked = {"formats": ("onnx",), "precisions": ("int8",), "images_held_out": photos[4:]}
+    (file,) = export(wild, photos[:4], tmp_path / "met", **asked, min_psnr=25.0).files
+    assert file.parity.threshold_psnr == 25.0 and file.parity.psnr_min >= 25
+    with pytest.raises(GateError, match="under 90 dB"):
+        export(wild, photos[:4], tmp_path / "missed", **asked, min_psnr=90.0)
+    assert (tmp_path / "missed" / "generator-int8.onnx").exists()  # the best that there is
+
+
 def test_onnx_metadata_says_what_the_file_is(six):
     for precision in ("fp32", "fp16", "int8"):
         model = onnx.load(six.folder / f"generator-{precision}.onnx")

@@ -207,7 +207,8 @@ class Member:
         of a budget are deep and as narrow as can be. So the draws go through the shared widths in turn.
         Fewer than `count` where the budget allows no more, or `_DRAWS` draws for each found none.
         """
-        found = sorted(self._allowed(), key=lambda candidate: float(candidate["loss"]))[: -(-count // 4)]
+        known = sorted(self._allowed(), key=lambda candidate: float(candidate["loss"]))
+        found, others = known[: -(-count // 4)], known[-(-count // 4) :]
         shared = sorted({owner for owner in self.architecture.tied if owner is not None})
         draw = np.random.default_rng([*seed, count])
         for turn in range(_DRAWS * (count - len(found))):
@@ -222,7 +223,7 @@ class Member:
                 found.append(candidate)
             else:
                 self.candidates.remove(candidate)
-        return found
+        return [*found, *others[: count - len(found)]]
 
     def _allowed(self) -> list[dict[str, Any]]:
         """The candidates within the budget's window; where there are none, the nearest to it."""

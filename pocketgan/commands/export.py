@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Pictures that INT8 ranges are measured on.",
 )
+@click.option(
+    "--min-psnr",
+    type=click.FloatRange(0, min_open=True),
+    help="dB that INT8 must reach on every held-out picture: as few layers as that takes stay float, and at "
+    "most half of the arithmetic. By default it aims at 40 on average.",
+)
 @options.new_output
 @options.resume
 @generator_options
@@ -54,6 +60,7 @@ def export_command(
     formats: tuple[str, ...],
     precisions: tuple[str, ...],
     calibration: int,
+    min_psnr: float | None,
     output: Path,
     resume: bool,
     source: Callable[[Path], GeneratorSource],
@@ -80,6 +87,7 @@ def export_command(
             precisions=precisions,
             calibration=calibration,
             images_held_out=compare,
+            min_psnr=min_psnr,
             resume=resume,
         )
     except GateError as error:
