@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from compressor.generators import Generator
 
 METHODS = ("search", "uniform", "uniform+input", "random")
+MIXTURE = "mixture"  # the search with all operators evaluated at every step, as published; only if asked for
 HORSES, ZEBRAS = "horse2zebra/testA_real", "horse2zebra/fake_horse2zebra_pretrained"
 T91 = "sr/train_T91"
 
@@ -59,7 +60,7 @@ CASES = {
 
 def methods_of(name: str) -> tuple[str, ...]:
     """What is compared in a case: all upscalers here add to their input."""
-    return METHODS if name.startswith("st") else tuple(m for m in METHODS if m != "uniform+input")
+    return (*METHODS, MIXTURE) if name.startswith("st") else ("search", "uniform", "random", MIXTURE)
 
 
 def pictures(case: Case, data: Path) -> tuple[list[Path], list[Path]]:
@@ -98,6 +99,7 @@ def choose(
         steps=case.search,
         batch=case.batch,
         crop=case.crop,
+        operators="mixture" if method == MIXTURE else "sampled",
         trials=case.trials,
         trial_steps=case.trial_steps,
         validation=32,

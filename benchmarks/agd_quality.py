@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.agd_cases import CASES, METHODS, Case, choose, methods_of, open_teacher, pictures
+from benchmarks.agd_cases import CASES, METHODS, MIXTURE, Case, choose, methods_of, open_teacher, pictures
 from benchmarks.agd_judges import judge, references
 from benchmarks.cells import DONE, claim, write_record
+from benchmarks.report.pareto import PUBLISHED
 from compressor.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--output-dir", "output", type=click.Path(path_type=Path), required=True)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--only", multiple=True, type=click.Choice(list(CASES)), help="These cases.")
-@click.option("--method", "methods", multiple=True, type=click.Choice(METHODS), default=METHODS)
+@click.option("--method", "methods", multiple=True, type=click.Choice((*METHODS, MIXTURE)), default=METHODS)
 @click.option("--scale", default=1.0, show_default=True, help="Of all numbers of steps.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch.")
@@ -94,7 +95,7 @@ def cell(case: Case, data: Path, method: str, seed: int, device: str, folder: Pa
     found = time.monotonic()
     row = trained(fresh, case, teacher, data, seed, device, folder / "distill")
     row["seconds"] = {"choice": found - begun, "training": time.monotonic() - found}
-    if method == "search":
+    if method in ("search", MIXTURE):
         row["inherited"] = trained(chosen, case, teacher, data, seed, device, folder / "inherited")
     return row
 
@@ -138,15 +139,21 @@ def table(rows: list[dict[str, Any]]) -> str:
         measured = ["psnr", "zebra_rate"] if name.startswith("st") else ["Set5", "Set14", "BSD100"]
         if not mine:
             continue
+        if not name.startswith("st"):
+            given = [
+                {"name": f"{row.name} (published; literature count)", "macs": row.macs}
+                | dict(zip(measured, row.psnr, strict=False))
+                for row in PUBLISHED
+            ] + given
         lines += [f"\n{name}\n", "| network | true GMACs | " + " | ".join(measured) + " |"]
         lines.append("|---" * (2 + len(measured)) + "|")
         for row in given:
             values = [f"{row[key]:.2f}" if key in row else "" for key in measured]
             lines.append(f"| {row['name']} | {row.get('macs', 0) / 1e9:.2f} | " + " | ".join(values) + " |")
-        for method in (*METHODS, "inherited"):
+        for method in (*METHODS, MIXTURE, "inherited"):
             same = [row for row in mine if row.get("method") == method]
             if method == "inherited":
-                same = [row["inherited"] for row in mine if "inherited" in row]
+                same = [row["inherited"] for row in mine if row.get("method") == "search"]
             if same:
                 macs = statistics.median(row["macs"] for row in same) / 1e9
                 values = [_spread([row[key] for row in same]) for key in measured]
