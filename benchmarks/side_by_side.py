@@ -74,13 +74,13 @@ def memory(make: Callable[[], Step], device: torch.device, steps: int = 3) -> di
 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    base = 0.0 if device.type == "cuda" else _status_mb("VmRSS")
+    base = 0.0 if device.type == "cuda" else status_mb("VmRSS")
     way = make()
     for step in range(steps):
         way(step)
     if device.type == "cuda":
         return {"base": base, "peak": torch.cuda.max_memory_allocated(device) / (1 << 20)}
-    return {"base": base, "peak": _status_mb("VmHWM")}
+    return {"base": base, "peak": status_mb("VmHWM")}
 
 
 def memory_apart(module: str, arguments: list[str]) -> dict[str, float]:
@@ -137,7 +137,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _status_mb(field: str) -> float:
+def status_mb(field: str) -> float:
     """VmRSS or VmHWM of this process in MiB (Linux)."""
     for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
         if line.startswith(field + ":"):

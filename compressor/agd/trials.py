@@ -22,9 +22,13 @@ from compressor.agd.member import Member, choice_of
 from compressor.agd.space import Choice
 from compressor.agd.supernet import generator_of, spec_of
 from compressor.agd.training import CLIP, Search
+from compressor.data.images import to_pixels
 from compressor.generators import Generator
+from compressor.metrics.upscaling import psnr_y
 from compressor.training import ranks
 from compressor.training.loop import Loop, cosine, set_learning_rate
+
+_EQUAL = 200.0  # dB that pictures without any difference count as
 
 
 def rounds_of(contenders: int, steps: int) -> list[tuple[int, int]]:
@@ -53,8 +57,9 @@ def settle(
     Args:
         run: whose pictures, loss and settings they are trained with.
         member: of the budget.
-        contenders: candidates of it; each gets "trial": its losses at the end of every round it was in, on
-            the pictures that the search held out and those that taught its architecture; null: it diverged.
+        contenders: candidates of it; each gets "trial": its distance to the teacher at the end of every round
+            it was in, on the pictures that the search held out and those that taught its architecture; null:
+            it diverged.
         checkpoint: where the trials go on after a stop; removed by the caller once the result is written.
         identity: of the search.
         log: JSON-lines file for figures, or None.
@@ -174,16 +179,36 @@ class Trials:
 
     @torch.no_grad()
     def _judge(self) -> float:
-        """The distance on pictures that taught no weights."""
+        """How far the present network is from the teacher, on pictures that taught no weights.
+
+        The training loss; but of colour pictures that were enlarged the root mean square difference of luma,
+        of 1, each crop counting by its dB: that is what upscalers are judged by, and of two networks the one
+        with the lower loss is not always the one with the better luma.
+        """
         run = self.run
         count = -(-run.options.validation // run.options.batch)
-        found = [
-            float(self._distance(*(part.to(run.device) for part in pictures.pair(index))))
-            for pictures in (run.others, run.held_out)
-            for index in range(count)
-        ]
-        loss = float(np.mean(found))
+        pairs = [pictures.pair(index) for pictures in (run.others, run.held_out) for index in range(count)]
+        if run.space.image.scale > 1 and run.space.image.channels[1] == 3:
+            loss = 10 ** (-float(np.mean([self._luma_psnr(*pair) for pair in pairs])) / 20)
+        else:
+            loss = float(np.mean([float(self._distance(*map(self._placed, pair))) for pair in pairs]))
         return loss if math.isfinite(loss) else math.inf
+
+    def _luma_psnr(self, inputs: torch.Tensor, wanted: torch.Tensor) -> float:
+        """Mean dB of a batch."""
+        assert self._network is not None
+        run = self.run
+        with run.engine.autocast():
+            made = self._network(self._placed(inputs)).float().cpu()
+        if not torch.isfinite(made).all():
+            return -math.inf
+        inner, span = run.pictures.inner, run.space.image.output_range
+        pairs = zip(inner(made).split(1), inner(wanted).split(1), strict=True)
+        found = [psnr_y(to_pixels(ours, span), to_pixels(theirs, span), border=0) for ours, theirs in pairs]
+        return float(np.mean([min(value, _EQUAL) for value in found]))
+
+    def _placed(self, part: torch.Tensor) -> torch.Tensor:
+        return part.to(self.run.device)
 
     def _distance(self, inputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         assert self._network is not None
