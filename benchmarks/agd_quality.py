@@ -70,7 +70,8 @@ def main(
             write_json(output / name / "references" / DONE, {"case": name, "rows": references(case, data)})
     rows = [read_json(path) for path in sorted(output.rglob(DONE))]
     if record is not None:
-        write_record(record, rows, cases, threads)
+        filled = {row["case"]: _scaled(CASES[row["case"]], scale) for row in rows}
+        write_record(record, rows, filled, threads)
     print(table(rows))
 
 
