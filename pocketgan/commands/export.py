@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 @click.option(
     "--min-psnr",
     type=click.FloatRange(0, min_open=True),
-    help="dB that INT8 must reach on every held-out picture: as few layers as that takes stay float, and at "
-    "most half of the arithmetic. By default it aims at 40 on average.",
+    help="PSNR in dB that INT8 must reach on every held-out picture: as few layers as that takes stay float, "
+    "and at most half of the arithmetic. By default it aims at 40 on average.",
 )
 @options.new_output
 @options.resume
