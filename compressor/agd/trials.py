@@ -1,10 +1,9 @@
 """Trials: the last candidates are trained on their own for a while, and the better half goes on.
 
-What networks are worth with a supernet's weights tells little of what they become by training: of twelve that
-were drawn within 1 GMACs for GAN Compression's horses, the order after a short search agreed with the order
-after 600 steps from fresh weights no better than chance (rank correlation -0.2). So they are tried: each is
-trained from fresh weights, half of them twice as long again, and so on (successive halving: Jamieson and
-Talwalkar, AISTATS 2016, arXiv 1502.07943). Every round takes as many steps as the one before.
+What networks are worth with a supernet's weights tells little of what they become by training (see
+benchmarks/results/agd_quality.md). So they are tried: each is trained from fresh weights, half of them twice
+as long again, and so on (successive halving: Jamieson and Talwalkar, AISTATS 2016, arXiv 1502.07943). Every
+round takes about as many steps as the one before.
 """
 
 from __future__ import annotations
@@ -96,7 +95,8 @@ class Trials:
         self.standing = list(range(len(choices)))
         self.losses: list[list[float]] = [[] for _ in choices]
         self._weights: dict[int, dict[str, torch.Tensor]] = {}
-        self._network: nn.Module | None = None  # that of the present turn
+        self._who: int | None = None  # whose turn it is, and its network
+        self._network: nn.Module | None = None
         self._optimiser: torch.optim.Optimizer | None = None
 
     def step(self, step: int) -> dict[str, float]:
@@ -114,7 +114,8 @@ class Trials:
             self._weights[who] = _copy(self._network.state_dict())
             if slot == len(self.standing) - 1:
                 self._halve()
-        return {"loss": loss if math.isfinite(loss) else 0.0, "round": number + 1}
+        figures = {"round": float(number + 1)}
+        return {"loss": loss, **figures} if math.isfinite(loss) else figures  # one that diverged stops none
 
     def generator(self, who: int) -> Generator:
         """A network with the weights that its trial gave it."""
@@ -138,8 +139,6 @@ class Trials:
             assert self._network is not None and self._optimiser is not None
             self._network.load_state_dict(state["network"])
             self._optimiser.load_state_dict(state["optimiser"])
-
-    _who: int | None = None
 
     def _turn(self, step: int) -> tuple[int, int, int]:
         """Round, place in it and the network's own step."""
