@@ -87,6 +87,24 @@ def test_two_processes_play_cyclegan_as_one(folder, name):
     assert ours["layers"] == theirs["layers"]
 
 
+def test_two_processes_search_as_one(folder):
+    one, two = folder / "one" / "search", folder / "two" / "search"
+    assert apart(one / "weights.safetensors", two / "weights.safetensors") < 1e-5
+    ours, theirs = (json.loads((side / "search.json").read_text()) for side in (one, two))
+    compare(ours["trajectory"], theirs["trajectory"])
+    compare(*([flat(each) for each in side["candidates"]] for side in (ours, theirs)))
+    assert ours["positions"] == theirs["positions"]
+
+
+def flat(candidate: dict[str, Any]) -> dict[str, Any]:
+    """Every figure of a candidate by a name of its own."""
+    return {
+        f"{name}{index}": value
+        for name, values in candidate.items()
+        for index, value in enumerate(values if isinstance(values, list) else [values])
+    }
+
+
 def records(model: Path) -> dict[str, Any]:
     record = model / "prune.json"
     document: dict[str, Any] = json.loads((record if record.exists() else model / "distill.json").read_text())

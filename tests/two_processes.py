@@ -17,12 +17,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import tiny_space
 import torch
 import torch._dynamo  # slow; optimisers import it at their first step
 from networks import Small
 from safetensors.torch import save_file
 
 from compressor.adversarial.fresh import fresh
+from compressor.agd.options import SearchOptions
+from compressor.agd.search import search
+from compressor.agd.teachers import NetworkTeacher
 from compressor.budget import Budget
 from compressor.coronet import prune as searching
 from compressor.coronet.cyclegan import prune_cyclegan
@@ -55,6 +59,10 @@ def write_inputs(folder: Path) -> None:
 
 PRUNE = PruneOptions(steps=8, batch=2, device="cpu")
 DISTIL = DistilOptions(steps=8, batch=2, device="cpu")
+SEARCH = SearchOptions(
+    pretrain=4, steps=6, batch=2, crop=16, finalists=3, descendants=4, trials=3, trial_steps=4, validation=2,
+    device="cpu",
+)  # fmt: skip
 GAME = AdversarialOptions(
     epochs=3, epochs_decay=2, search_epochs=3, scratch=True, discriminator_width=4, discriminator_layers=2,
     check_every=1, pool=3, batch=2, device="cpu",
@@ -111,9 +119,16 @@ def job_cyclegan(data: Path, out: Path) -> None:
     prune_cyclegan(ours, theirs, a, b, HALF, out, GAME)
 
 
+def job_search(data: Path, out: Path) -> None:
+    """The supernet, the architecture, the candidates and their trials, half a batch each."""
+    space, pictures = tiny_space.space(tiny_space.TRANSLATION), sorted((data / "A").iterdir())
+    teacher = NetworkTeacher(generator(data))
+    search(space, teacher, pictures, [Budget.parse("params=1200")], out, SEARCH)
+
+
 JOBS: dict[str, Job] = {
     "prune": job_prune, "distil": job_distil, "qat": job_qat, "pix2pix": job_pix2pix,
-    "cyclegan": job_cyclegan,
+    "cyclegan": job_cyclegan, "search": job_search,
 }  # fmt: skip
 
 
