@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from benchmarks.side_by_side import memory_apart, status_mb
+from benchmarks.side_by_side import memory_apart
+from compressor.memory import memory_mb
 
 SOURCES = ("horse2zebra/testA_real", "sr/train_T91")
 SIDE = 256
@@ -53,9 +54,9 @@ def measure(data: Path, count: int) -> dict[str, float]:
         job = Job(generator, (SIDE, SIDE), pictures, pictures[:1], 40.0)
         job.graph()
         assert job.references
-        base, began = status_mb("VmRSS"), time.monotonic()
+        base, began = memory_mb("VmRSS"), time.monotonic()
         assert job.plan.bounds
-        return {"base": base, "above": status_mb("VmHWM") - base, "seconds": time.monotonic() - began}
+        return {"base": base, "above": memory_mb("VmHWM") - base, "seconds": time.monotonic() - began}
 
 
 def cuts(data: Path, count: int, folder: Path) -> list[Path]:

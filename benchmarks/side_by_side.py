@@ -9,11 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.statistics import speed_up
 from compressor.errors import PocketganError
+from compressor.memory import memory_mb
 
 if TYPE_CHECKING:
     import torch
@@ -74,13 +74,13 @@ def memory(make: Callable[[], Step], device: torch.device, steps: int = 3) -> di
 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    base = 0.0 if device.type == "cuda" else status_mb("VmRSS")
+    base = 0.0 if device.type == "cuda" else memory_mb("VmRSS")
     way = make()
     for step in range(steps):
         way(step)
     if device.type == "cuda":
         return {"base": base, "peak": torch.cuda.max_memory_allocated(device) / (1 << 20)}
-    return {"base": base, "peak": status_mb("VmHWM")}
+    return {"base": base, "peak": memory_mb("VmHWM")}
 
 
 def memory_apart(module: str, arguments: list[str]) -> dict[str, float]:
@@ -135,11 +135,3 @@ def _wait(device: torch.device) -> None:
         import torch
 
         torch.cuda.synchronize(device)
-
-
-def status_mb(field: str) -> float:
-    """VmRSS or VmHWM of this process in MiB (Linux)."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) / 1024
-    raise PocketganError("this system does not tell a process's memory", got=sys.platform, allowed="Linux")

@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from compressor.errors import PocketganError
+from compressor.memory import memory_mb
 
 MEMORY = (
     "peak resident set (VmHWM) of a process that holds this one session, Python and the runtime "
@@ -153,7 +154,7 @@ def _serve(task: dict[str, Any], requests: IO[bytes], answers: IO[bytes]) -> Non
                 import ai_edge_litert.interpreter  # noqa: F401
     except ImportError:
         pass  # open_session says it better
-    base = _memory_mb("VmRSS")
+    base = memory_mb("VmRSS")
     try:
         began = time.perf_counter_ns()
         session = open_session(path, task["threads"])
@@ -182,7 +183,7 @@ def _serve(task: dict[str, Any], requests: IO[bytes], answers: IO[bytes]) -> Non
                     timings.append((time.perf_counter_ns() - began) / 1e6)
                 say({"ms": timings})
             elif "memory" in request:
-                say({"peak_rss_mb": _memory_mb("VmHWM")})
+                say({"peak_rss_mb": memory_mb("VmHWM")})
             else:
                 say({"cpu_seconds": time.process_time()})
     except PocketganError as error:
@@ -199,21 +200,6 @@ def _closed_shape(shape: tuple[int, ...], layout: str, wanted: list[int] | None)
         )
     ordered = wanted if layout == "NCHW" else [wanted[0], wanted[2], wanted[3], wanted[1]]
     return tuple(side or ordered[axis] for axis, side in enumerate(shape))
-
-
-def _memory_mb(field: str) -> float:
-    """VmRSS or VmHWM of this process in MiB. (getrusage's maximum would include the parent's.)"""
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith(field + ":"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        1 << 20 if sys.platform == "darwin" else 1024
-    )
 
 
 def main() -> None:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressor.errors import GateError, PocketganError, UsageError
-from compressor.files import atomic, claim_folder, sha256
+from compressor.files import claim_folder, sha256
 from compressor.progress import Progress
-from exporters.chatter import kept_quiet
-from exporters.parity import THRESHOLDS, check
+from exporters.lanes import Lanes, processes_for
+from exporters.parity import THRESHOLDS
 from exporters.result import FILE, ExportedFile, ExportResult, read_export
+from exporters.task import Task
 from exporters.versions import versions
 
 if TYPE_CHECKING:
     from compressor.generators import Generator
-    from exporters.job import Job, Made
 
 __all__ = ["FORMATS", "PRECISIONS", "export", "read_export"]
 
 FORMATS = ("onnx", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
 _MARGIN = 1.0  # dB from the calibration pictures, which INT8 is planned on, to those it is held to
-_RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
 
 
 def export(
@@ -44,6 +42,7 @@ def export(
     thresholds: dict[str, float] | None = None,
     int8_goal: float = 40.0,
     min_psnr: float | None = None,
+    processes: int | None = None,
 ) -> ExportResult:
     """Write a generator as ONNX and TFLite files of several precisions, and compare each with PyTorch.
 
@@ -66,6 +65,8 @@ def export(
             it was trained, rounding and all.
         min_psnr: PSNR in dB that INT8 must reach on every picture it is compared on; takes the place of
             `int8_goal` and of INT8's threshold. It is aimed a little higher, since those are other pictures.
+        processes: 1: a process makes the files; 2: one makes those of each format; None: as many as cores and
+            free memory allow; 0: this process makes them, and a converter that crashes takes it along.
 
     Raises:
         UsageError: an argument is not one of those allowed, or the size does not fit the network.
@@ -74,69 +75,45 @@ def export(
         GateError: at the end, when a file could not be made or is too far from PyTorch; all that was
             made is kept and written down.
     """
-    from exporters.job import Job
-
     if min_psnr is not None:
         int8_goal, thresholds = min_psnr + _MARGIN, {**(thresholds or {}), "int8": min_psnr}
     limits = _checked(generator, formats, precisions, size, thresholds)
     claim_folder(output, resume=resume)
     shape = size or generator.spec.image.size
     calibrate, compare = _spread(images, calibration), _spread(images_held_out or images, parity_images)
-    job = Job(generator, shape, calibrate, compare, int8_goal)
     result = _described(generator, output, shape, calibrate, compare, limits, int8_goal)
     kept = {file.file: file for file in _finished(result)} if resume else {}
 
-    wanted = [(kind, precision) for kind in FORMATS for precision in PRECISIONS]
-    asked = [(kind, precision) for kind, precision in wanted if kind in formats and precision in precisions]
+    wanted = {f"generator-{p}.{k}": (k, p) for k in FORMATS for p in PRECISIONS}
+    asked = [name for name, (k, p) in wanted.items() if k in formats and p in precisions]
+    left = [name for name in asked if name not in kept]
+    tasks = [Task(output / name, *wanted[name], limits[wanted[name][1]]) for name in left]
     files = dict(kept)
-    with Progress("export", total=len(asked)) as progress:
-        for done, (kind, precision) in enumerate(asked, start=1):
-            name = f"generator-{precision}.{kind}"
-            if name not in kept:
-                files[name] = _one(job, output / name, kind, precision, limits[precision])
-                in_order = [f"generator-{p}.{k}" for k, p in wanted]
-                result = replace(result, files=tuple(files[n] for n in in_order if n in files))
-                result.write()
-            progress.update(done, **_shown(files[name]))
-    result = replace(result, files=tuple(files[f"generator-{p}.{k}"] for k, p in wanted if (k, p) in asked))
+    with Progress("export", total=len(asked), start=len(asked) - len(left)) as progress:
+        for file in _make((generator, shape, calibrate, compare, int8_goal), tasks, processes):
+            files[file.file] = file
+            result = replace(result, files=tuple(files[name] for name in wanted if name in files))
+            result.write()
+            progress.update(progress.done + 1, **_shown(file))
+    result = replace(result, files=tuple(files[name] for name in asked))
     result.write()
     _raise_if_failed(result)
     return result
 
 
-def _one(job: Job, path: Path, kind: str, precision: str, threshold: float) -> ExportedFile:
-    """Make one file, compare it and write it; a converter's failure becomes the record's `error`."""
-    began = time.monotonic()
-    record = ExportedFile(
-        file=path.name,
-        runtime=_RUNTIMES[kind],
-        precision=precision,
-        kind=precision,
-        input_layout="NCHW" if kind == "onnx" else "NHWC",
-    )
-    # Outside of the try: pictures that cannot be read and ranges that do not fit are no converter's fault.
-    pictures = job.references_of(precision)
-    try:
-        made: Made = job.make(kind, precision, threshold)
-        with kept_quiet("running the file"):
-            parity = check(made.open(), pictures, job.output_range, threshold)
-    except PocketganError as error:
-        path.unlink(missing_ok=True)  # of an earlier try
-        return replace(record, error=str(error), seconds=round(time.monotonic() - began, 2))
-    with atomic(path) as file:
-        file.write(made.content)
-    return replace(
-        record,
-        kind=made.kind,
-        bytes=len(made.content),
-        sha256=hashlib.sha256(made.content).hexdigest(),
-        seconds=round(time.monotonic() - began, 2),
-        parity=parity,
-        dtypes=made.dtypes,
-        delegation=made.delegation,
-        float_layers=made.float_layers,
-        notes=made.notes,
-    )
+def _make(setup: tuple[Any, ...], tasks: Sequence[Task], processes: int | None) -> Iterator[ExportedFile]:
+    """The files' records, as they are done."""
+    if not tasks:
+        return
+    if processes == 0:
+        from exporters.job import Job
+
+        job = Job(*setup)
+        yield from (task.do(job) for task in tasks)
+        return
+    formats = len({task.kind for task in tasks})
+    with Lanes(setup, tasks, processes_for(formats) if processes is None else processes) as lanes:
+        yield from lanes.files()
 
 
 def _checked(

@@ -104,6 +104,7 @@ class ExportedFile:
         kind: what it is: "fp32", "fp16" (half arithmetic), "fp16-weights" (half weights, float
             arithmetic), "int8-static", or `GIVEN` for a file that somebody else made.
         bytes, sha256, seconds: size, hash and the time it took to make and check.
+        peak_mb: peak resident memory in MiB of the process that made it, while it did; None: not measured.
         input_layout: "NCHW" or "NHWC"; input and output are float32.
         parity: against the PyTorch module.
         dtypes: constants stored in the file, counted by their type.
@@ -120,6 +121,7 @@ class ExportedFile:
     bytes: int = 0
     sha256: str = ""
     seconds: float = 0.0
+    peak_mb: float | None = None
     input_layout: str = "NCHW"
     parity: Parity | None = None
     dtypes: Mapping[str, int] = field(default_factory=dict)
@@ -136,6 +138,7 @@ class ExportedFile:
     def as_json(self) -> dict[str, Any]:
         return {
             **{name: getattr(self, name) for name in _PLAIN},
+            "peak_mb": self.peak_mb,
             "parity": None if self.parity is None else self.parity.as_json(),
             "dtypes": dict(self.dtypes),
             "delegation": None if self.delegation is None else asdict(self.delegation),
@@ -147,6 +150,7 @@ class ExportedFile:
     def from_json(cls, document: Mapping[str, Any]) -> ExportedFile:
         return cls(
             **{name: document[name] for name in _PLAIN},
+            peak_mb=document.get("peak_mb"),  # files of earlier versions have none
             parity=None if document["parity"] is None else Parity.from_json(document["parity"]),
             dtypes=dict(document["dtypes"]),
             delegation=None if document["delegation"] is None else Delegation(**document["delegation"]),

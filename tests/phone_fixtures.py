@@ -102,6 +102,12 @@ def six_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     none = {"fp32": 0.0, "fp16": 0.0, "int8": 0.0}  # random weights: only the phone's equality counts here
     images = sorted((folder / "pictures").iterdir())
     export(
-        load(folder / "tiny.pth"), images, folder / "out", size=(SIZE, SIZE), calibration=2, thresholds=none
+        load(folder / "tiny.pth"),
+        images,
+        folder / "out",
+        size=(SIZE, SIZE),
+        calibration=2,
+        thresholds=none,
+        processes=0,
     )
     return folder / "out"

@@ -111,7 +111,9 @@ def test_pruned(definition: dict[str, Any], pictures: list[Path], tmp_path: Path
 )
 def test_exported(definition: dict[str, Any], kind: str, pictures: list[Path], tmp_path: Path) -> None:
     made, out = generator(definition), tmp_path / "files"
-    (file,) = export(made, pictures, out, formats=(kind,), precisions=("fp32",), parity_images=1).files
+    (file,) = export(
+        made, pictures, out, formats=(kind,), precisions=("fp32",), parity_images=1, processes=0
+    ).files
     assert file.file == f"generator-fp32.{kind}"
     assert file.parity is not None and file.parity.psnr_min >= 90
 

@@ -113,7 +113,7 @@ def test_files_are_what_their_kind_says(six):
 
 
 def test_int8_is_held_to_the_psnr_that_was_asked(wild, photos, tmp_path):
-    asked = {"formats": ("onnx",), "precisions": ("int8",), "images_held_out": photos[4:]}
+    asked = {"formats": ("onnx",), "precisions": ("int8",), "images_held_out": photos[4:], "processes": 0}
     (file,) = export(wild, photos[:4], tmp_path / "met", **asked, min_psnr=25.0).files
     assert file.parity.threshold_psnr == 25.0 and file.parity.psnr_min >= 25
     with pytest.raises(GateError, match="under 90 dB"):
@@ -184,7 +184,12 @@ def test_large_transposed_convolutions_keep_constant_kernels():
 
 def test_resume_keeps_finished_files_and_mends_the_rest(photos, tmp_path):
     wild = generator(plain())
-    few = {"formats": ("onnx",), "precisions": ("fp32", "int8"), "images_held_out": photos[4:]}
+    few = {
+        "formats": ("onnx",),
+        "precisions": ("fp32", "int8"),
+        "images_held_out": photos[4:],
+        "processes": 0,
+    }
     whole = export(wild, photos[:4], tmp_path / "a", **few)
     with pytest.raises(Exception, match="already holds files"):
         export(wild, photos[:4], tmp_path / "a", **few)
@@ -213,7 +218,7 @@ class NoConverter(nn.Module):
 
 def test_a_converter_that_fails_is_named_and_the_others_go_on(photos, tmp_path, capfd):
     with pytest.raises(GateError) as failure:
-        export(generator(NoConverter()), photos, tmp_path, precisions=("fp32",))
+        export(generator(NoConverter()), photos, tmp_path, precisions=("fp32",), processes=0)
     result = read_export(tmp_path)
     assert [file.passed for file in result.files] == [False, False]
     for file in result.files:
@@ -232,6 +237,7 @@ def test_a_file_too_far_from_pytorch_is_kept_and_flagged(photos, tmp_path, capfd
             formats=("onnx",),
             precisions=("fp32", "fp16"),
             thresholds={"fp16": 400.0},
+            processes=0,
         )
     result = read_export(tmp_path)
     assert [file.passed for file in result.files] == [True, False]

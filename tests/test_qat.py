@@ -308,11 +308,11 @@ def test_export_refuses_ranges_that_do_not_fit_the_graph(trained, photos, tmp_pa
     for message, bounds in wrong.items():
         misfit = dataclasses.replace(trained, ranges=LearnedRanges(bounds, ranges.divisors))
         with pytest.raises(PocketganError, match=message):
-            export(misfit, photos, tmp_path / message, precisions=("int8",), formats=("onnx",))
+            export(misfit, photos, tmp_path / message, precisions=("int8",), formats=("onnx",), processes=0)
     unequal = LearnedRanges(ranges.bounds, {"left": (1.0,) * 8})
     with pytest.raises(PocketganError, match="no norm"):
         misfit = dataclasses.replace(trained, ranges=unequal)
-        export(misfit, photos, tmp_path / "d", precisions=("int8",), formats=("onnx",))
+        export(misfit, photos, tmp_path / "d", precisions=("int8",), formats=("onnx",), processes=0)
 
 
 def test_bf16_would_round_what_is_rounded():

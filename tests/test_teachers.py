@@ -49,7 +49,7 @@ def generator(tmp_path_factory) -> Generator:
 @pytest.fixture(scope="module")
 def exported(generator, pictures, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "files"
-    export(generator, pictures, folder, precisions=("fp32",), parity_images=1)
+    export(generator, pictures, folder, precisions=("fp32",), parity_images=1, processes=0)
     return folder
 
 

@@ -51,6 +51,12 @@ if TYPE_CHECKING:
     help="PSNR in dB that INT8 must reach on every held-out picture: as few layers as that takes stay float, "
     "and at most half of the arithmetic. By default it aims at 40 on average.",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(0, 2),
+    help="Processes of their own that make the files: 2, one for each format, or 1. With 0 there is none, and"
+    " a converter that crashes ends the command. By default as many as cores and free memory allow.",
+)
 @options.new_output
 @options.resume
 @generator_options
@@ -61,6 +67,7 @@ def export_command(
     precisions: tuple[str, ...],
     calibration: int,
     min_psnr: float | None,
+    processes: int | None,
     output: Path,
     resume: bool,
     source: Callable[[Path], GeneratorSource],
@@ -88,6 +95,7 @@ def export_command(
             calibration=calibration,
             images_held_out=compare,
             min_psnr=min_psnr,
+            processes=processes,
             resume=resume,
         )
     except GateError as error:
@@ -102,11 +110,13 @@ def _text(result: ExportResult, output: Path) -> str:
             file.kind,
             amount(file.bytes, "bytes"),
             "-" if file.parity is None else decibels(file.parity.as_json()["psnr_min"]),
+            f"{file.seconds:.1f} s",
+            "-" if file.peak_mb is None else f"{file.peak_mb:.0f} MiB",
             "passed" if file.passed else file.error or "NOT NEAR ENOUGH",
         )
         for file in result.files
     ]
-    head = ("file", "kind", "size", "lowest PSNR", "against PyTorch")
+    head = ("file", "kind", "size", "lowest PSNR", "made in", "peak memory", "against PyTorch")
     learned = result.settings.get("int8_ranges") == "learned"
     said = ""
     if learned and any(file.precision == "int8" for file in result.files):
