@@ -12,6 +12,7 @@ from compressor.errors import GateError, PocketganError, UsageError
 from compressor.files import claim_folder, sha256
 from compressor.progress import Progress
 from exporters.lanes import Lanes, processes_for
+from exporters.onnx import OPSET, OPSETS
 from exporters.parity import THRESHOLDS
 from exporters.result import FILE, ExportedFile, ExportResult, read_export
 from exporters.task import Task
@@ -42,6 +43,8 @@ def export(
     thresholds: dict[str, float] | None = None,
     int8_goal: float = 40.0,
     min_psnr: float | None = None,
+    dynamic: bool = False,
+    opset: int = OPSET,
     processes: int | None = None,
 ) -> ExportResult:
     """Write a generator as ONNX and TFLite files of several precisions, and compare each with PyTorch.
@@ -65,6 +68,9 @@ def export(
             it was trained, rounding and all.
         min_psnr: PSNR in dB that INT8 must reach on every picture it is compared on; takes the place of
             `int8_goal` and of INT8's threshold. It is aimed a little higher, since those are other pictures.
+        dynamic: ONNX files take pictures of any height and width that the network can; they are compared at
+            a second size too. (TFLite has none: its files stay at `size`.)
+        opset: of ONNX files, one of `exporters.onnx.OPSETS`.
         processes: 1: a process makes the files; 2: one makes those of each format; None: as many as cores and
             free memory allow; 0: this process makes them, and a converter that crashes takes it along.
 
@@ -78,10 +84,14 @@ def export(
     if min_psnr is not None:
         int8_goal, thresholds = min_psnr + _MARGIN, {**(thresholds or {}), "int8": min_psnr}
     limits = _checked(generator, formats, precisions, size, thresholds)
+    if opset not in OPSETS:
+        allowed = f"{OPSETS.start} to {OPSETS.stop - 1}"
+        raise UsageError("ONNX files of this opset cannot be written", got=opset, allowed=allowed)
     claim_folder(output, resume=resume)
     shape = size or generator.spec.image.size
     calibrate, compare = _spread(images, calibration), _spread(images_held_out or images, parity_images)
     result = _described(generator, output, shape, calibrate, compare, limits, int8_goal)
+    result = replace(result, settings={**result.settings, "dynamic": dynamic, "opset": opset})
     kept = {file.file: file for file in _finished(result)} if resume else {}
 
     wanted = {f"generator-{p}.{k}": (k, p) for k in FORMATS for p in PRECISIONS}
@@ -90,7 +100,8 @@ def export(
     tasks = [Task(output / name, *wanted[name], limits[wanted[name][1]]) for name in left]
     files = dict(kept)
     with Progress("export", total=len(asked), start=len(asked) - len(left)) as progress:
-        for file in _make((generator, shape, calibrate, compare, int8_goal), tasks, processes):
+        setup = (generator, shape, calibrate, compare, int8_goal, dynamic, opset)
+        for file in _make(setup, tasks, processes):
             files[file.file] = file
             result = replace(result, files=tuple(files[name] for name in wanted if name in files))
             result.write()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +15,11 @@ import numpy as np
 from compressor.data.images import fit, read_image, to_tensor
 from compressor.errors import PocketganError, missing_extra
 from exporters import int8
+from exporters.facts import facts
+from exporters.onnx import OPSET
 from exporters.parity import check, compare
 from exporters.result import Delegation
 from exporters.runtime import Run, delegation, open_onnx, open_tflite
-from exporters.versions import versions
 
 if TYPE_CHECKING:
     import onnx
@@ -57,6 +58,8 @@ class Job:
         calibrate: pictures that INT8 ranges are measured on; read one at a time, as often as needed.
         compare: pictures that files are compared on.
         int8_goal: mean PSNR in dB on the hardest calibration pictures that INT8 is planned for.
+        dynamic: ONNX files take pictures of any sides that the network can.
+        opset: of ONNX files.
     """
 
     def __init__(
@@ -66,10 +69,12 @@ class Job:
         calibrate: Sequence[Path],
         compare: Sequence[Path],
         int8_goal: float,
+        dynamic: bool = False,
+        opset: int = OPSET,
     ):
         self.generator, self.size = generator, size
         self.calibrate, self.compare = calibrate, compare
-        self.int8_goal = int8_goal
+        self.int8_goal, self.dynamic, self.opset = int8_goal, dynamic, opset
         self.output_range = generator.spec.image.output_range
 
     def make(self, kind: str, precision: str, threshold: float) -> Made:
@@ -108,9 +113,9 @@ class Job:
         for path in paths:
             yield self.tensor(path).numpy()
 
-    def tensor(self, path: Path) -> torch.Tensor:
+    def tensor(self, path: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
         image = self.generator.spec.image
-        return to_tensor(fit(read_image(path, image.channels[0]), self.size), image.input_range)
+        return to_tensor(fit(read_image(path, image.channels[0]), size or self.size), image.input_range)
 
     @cached_property
     def example(self) -> torch.Tensor:
@@ -121,38 +126,80 @@ class Job:
         """(name, input, PyTorch's output) of the pictures to compare on."""
         return list(self._reference(self.compare, self.generator.module))
 
-    def references_of(self, precision: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
-        """The same for files of a precision: INT8 that was trained is held to the network as trained."""
+    def references_of(self, kind: str, precision: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """The same for a file: INT8 that was trained is held to the network as trained.
+
+        A file of open sides gets one picture more, of other sides.
+        """
         learned = precision == "int8" and self.generator.ranges is not None
-        return self.learned.references if learned else self.references
+        found = self.learned.references if learned else self.references
+        if kind == "onnx" and self.dynamic:
+            module = self.learned.network if learned else self.generator.module
+            return [*found, self._elsewhere(module)]
+        return found
+
+    def _elsewhere(self, module: nn.Module) -> tuple[str, np.ndarray, np.ndarray]:
+        """A reference of other sides.
+
+        Raises:
+            PocketganError: the network cannot take them.
+        """
+        try:
+            (found,) = self._reference(self.compare[:1], module, self.other_size)
+        except (RuntimeError, AssertionError, ValueError) as error:  # what networks raise of sides
+            raise PocketganError(
+                f"the network cannot take other sides than {self.size[0]}x{self.size[1]}",
+                got=f"{self.other_size[0]}x{self.other_size[1]}: {str(error).splitlines()[0]}",
+                fix="export it without --dynamic, or say what its sides must be multiples of: --multiple",
+            ) from error
+        return found
+
+    @property
+    def other_size(self) -> tuple[int, int]:
+        """Larger sides of another shape, which the network can take."""
+        multiple = self.generator.spec.image.multiple
+        height, width = (
+            multiple * math.ceil(side * more / multiple)
+            for side, more in zip(self.size, (1.25, 1.5), strict=True)
+        )
+        return height, width
 
     def _reference(
-        self, paths: Sequence[Path], module: nn.Module
+        self, paths: Sequence[Path], module: nn.Module, size: tuple[int, int] | None = None
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         import torch
 
         for path in paths:
-            entry = self.tensor(path)
+            entry = self.tensor(path, size)
+            name = f"{path.name} at {size[0]}x{size[1]}" if size else path.name
             with torch.no_grad():
-                yield path.name, entry.numpy(), module(entry).numpy()
+                yield name, entry.numpy(), module(entry).numpy()
 
     # Graphs
 
-    def graph(self) -> fx.GraphModule:
+    @property
+    def multiple(self) -> int | None:
+        """Of the sides of ONNX files, where they are open."""
+        return self.generator.spec.image.multiple if self.dynamic else None
+
+    def graph(self, multiple: int | None = None) -> fx.GraphModule:
         """The network, captured anew: rewrites change a graph in place."""
         from exporters.graph import capture
 
-        return capture(self.generator.module, self.example)
+        return capture(self.generator.module, self.example, multiple)
 
     @cached_property
     def equalised(self) -> tuple[fx.GraphModule, tuple[str, ...]]:
+        return self._equalised()
+
+    def _equalised(self, multiple: int | None = None) -> tuple[fx.GraphModule, tuple[str, ...]]:
         """The graph made ready for INT8, batch statistics as instance norms, and a note of what was done."""
         import torch
 
         from exporters.equalise import equalise
         from exporters.rewrite import rewrite_for
 
-        plain, graph = self.graph(), self.graph()
+        plain, graph = self.graph(multiple), self.graph(multiple)
         rewrite_for("onnxruntime", plain)
         rewrite_for("onnxruntime", graph)
         if self.generator.ranges is not None:
@@ -173,18 +220,22 @@ class Job:
 
     @cached_property
     def onnx_model(self) -> onnx.ModelProto:
-        from exporters import onnx as target
         from exporters.rewrite import rewrite_for
 
-        graph = self.graph()
+        graph = self.graph(self.multiple)
         rewrite_for("onnxruntime", graph)
-        return target.convert(graph, self.example)
+        return self._converted(graph)
 
-    def _onnx(self, model: onnx.ModelProto, kind: str, **facts) -> Made:
+    def _converted(self, graph: fx.GraphModule) -> onnx.ModelProto:
         from exporters import onnx as target
 
-        content = target.finish(copy.deepcopy(model), self._metadata(kind))
-        return Made(content, "onnxruntime", kind, target.constant_types(model), **facts)
+        return target.convert(graph, self.example, self.opset, self.multiple)
+
+    def _onnx(self, model: onnx.ModelProto, kind: str, **told) -> Made:
+        from exporters import onnx as target
+
+        content = target.finish(copy.deepcopy(model), self._facts(kind, "NCHW"))
+        return Made(content, "onnxruntime", kind, target.constant_types(model), **told)
 
     def _onnx_half(self, threshold: float) -> Made:
         """Half arithmetic where that is near enough, else half weights with float arithmetic."""
@@ -193,9 +244,9 @@ class Job:
         from exporters.rewrite import rewrite_for
 
         try:
-            graph = capture(target.half_precision(self.generator.module), self.example)
+            graph = capture(target.half_precision(self.generator.module), self.example, self.multiple)
             rewrite_for("onnxruntime", graph)
-            half = self._onnx(target.convert(graph, self.example), "fp16")
+            half = self._onnx(self._converted(graph), "fp16")
             pictures = self._reference(self.calibrate[:2], self.generator.module)
             found = check(half.open(), pictures, self.output_range, threshold)
             if found.passed:
@@ -209,8 +260,8 @@ class Job:
         from exporters import onnx as target
         from exporters import quantise_onnx
 
-        graph, notes = self.equalised
-        model = target.convert(copy.deepcopy(graph), self.example)
+        graph, notes = self._equalised(self.multiple) if self.dynamic else self.equalised
+        model = self._converted(copy.deepcopy(graph))
         quantised, found = quantise_onnx.quantise(model, self.plan.bounds)
         return self._onnx(
             target.store_half(quantised, at_least=_HALF_FROM), "int8-static", **self._planned(found, notes)
@@ -227,10 +278,12 @@ class Job:
         rewrite_for("litert", graph)
         return target.convert(graph, self.example)
 
-    def _tflite(self, content: bytes, kind: str, **facts) -> Made:
+    def _tflite(self, content: bytes, kind: str, **told) -> Made:
         from exporters import tflite as target
 
-        return Made(content, "litert", kind, target.constant_types(content), delegation(content), **facts)
+        types = target.constant_types(content)
+        content = target.finish(content, self._facts(kind, "NHWC"))
+        return Made(content, "litert", kind, types, delegation(content), **told)
 
     def _tflite_half(self) -> Made:
         from exporters import quantise_tflite
@@ -284,21 +337,8 @@ class Job:
             notes += (f"{len(lost)} layers stayed float, since they could not be told apart in the file",)
         return {"float_layers": (*self.plan.kept, *lost), "notes": (*notes, *self.plan.notes)}
 
-    def _metadata(self, kind: str) -> dict[str, str]:
-        """What a file says of itself."""
-        spec, tools = self.generator.spec, versions()
-        found = "learned in training" if self.generator.ranges else "measured on pictures"
-        return {
-            **({"int8_ranges": found} if kind.startswith("int8") else {}),
-            "name": self.generator.path.name,
-            "family": spec.family,
-            "task": "upscaling" if spec.image.scale > 1 else "image to image",
-            "precision": kind,
-            "input_layout": "NCHW",
-            "input_range": json.dumps(list(spec.image.input_range)),
-            "output_range": json.dumps(list(spec.image.output_range)),
-            "scale": str(spec.image.scale),
-            "source_sha256": self.generator.sha256,
-            "pocketgan": tools.pop("pocketgan", ""),
-            "tools": json.dumps(tools),
-        }
+    def _facts(self, kind: str, layout: str) -> dict[str, str]:
+        multiple = self.generator.spec.image.multiple
+        free = self.dynamic and layout == "NCHW"
+        sides = f"multiples of {multiple}" if free else "x".join(map(str, self.size))
+        return facts(self.generator, self.size, kind, layout, sides)

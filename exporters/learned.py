@@ -25,10 +25,12 @@ class Learned:
         plan: the learned ranges as a plan.
         references: (name, input, output) of the pictures to compare on, as the trained network computes them
             with its rounding.
+        network: that network.
     """
 
     plan: Plan
     references: list[Picture]
+    network: nn.Module
 
 
 def learned(
@@ -65,4 +67,4 @@ def learned(
         "ranges learned in training, and compared with the network as it was trained, with its rounding; "
         f"that network is {lowest:.1f} dB from its weights in float at the lowest"
     )
-    return Learned(Plan(ranges.bounds, (*kept, *floated), "learned", lowest, (note,)), made)
+    return Learned(Plan(ranges.bounds, (*kept, *floated), "learned", lowest, (note,)), made, network)

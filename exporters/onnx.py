@@ -19,11 +19,20 @@ if TYPE_CHECKING:
     from torch import fx, nn
 
 OPSET = 18
+OPSETS = range(18, 22)  # the exporter writes 18 and later ones; all that we tried
 INPUT, OUTPUT = "input", "output"
 
 
-def convert(graph: fx.GraphModule, example: torch.Tensor) -> onnx.ModelProto:
-    """A captured graph as an ONNX model of fixed input shape, float32 NCHW.
+def convert(
+    graph: fx.GraphModule, example: torch.Tensor, opset: int = OPSET, multiple: int | None = None
+) -> onnx.ModelProto:
+    """A captured graph as an ONNX model, float32 NCHW.
+
+    Args:
+        graph: captured, for the example's shape alone or with the same `multiple`.
+        example: an input.
+        opset: of ONNX's operators.
+        multiple: then height and width are open, and may be any multiples of it.
 
     Raises:
         PocketganError: the exporter cannot express the network.
@@ -31,12 +40,15 @@ def convert(graph: fx.GraphModule, example: torch.Tensor) -> onnx.ModelProto:
     import onnx
     import torch
 
+    from compressor.quantisation.captured import free_sides
+
     with kept_quiet("converting to ONNX"), torch.no_grad():
         program = torch.onnx.export(
             graph,
             (example,),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
+            dynamic_shapes=None if multiple is None else (free_sides(multiple),),
             external_data=False,
             verbose=False,
             input_names=[INPUT],

@@ -51,7 +51,7 @@ class Task:
         """
         began = time.monotonic()
         forget_peak()
-        pictures = job.references_of(self.precision)
+        pictures = job.references_of(self.kind, self.precision)
         try:
             made = job.make(self.kind, self.precision, self.threshold)
             with kept_quiet("running the file"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from torch import fx
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
+METADATA = "pocketgan"  # the name of our entry, which is one JSON object
 WEIGHT = 1  # the position of a convolution's weight among its inputs
 
 
@@ -45,6 +48,20 @@ def write(tree: Any) -> bytes:
     from ai_edge_litert.tools import flatbuffer_utils
 
     return bytes(flatbuffer_utils.convert_object_to_bytearray(tree))
+
+
+def finish(model: bytes, facts: Mapping[str, str]) -> bytes:
+    """The file's bytes with facts about it in its metadata, as one JSON object under "pocketgan"."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    tree = read(model)
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(json.dumps(dict(facts)).encode(), np.uint8)
+    tree.buffers.append(buffer)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = METADATA, len(tree.buffers) - 1
+    tree.metadata = [*(tree.metadata or []), entry]
+    return write(tree)
 
 
 def operation(tree: Any, operator: Any) -> str:

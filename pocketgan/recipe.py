@@ -75,6 +75,8 @@ class Export:
         parity_images: held-out pictures that each file is compared with PyTorch on.
         min_psnr: dB that INT8 must reach on each of them; with None it aims at 40 on average, and any above
             20 will do.
+        dynamic: ONNX files take pictures of any height and width that the network can.
+        opset: of ONNX files' operators.
     """
 
     formats: tuple[str, ...] = FORMATS
@@ -83,6 +85,8 @@ class Export:
     calibration: int = 16
     parity_images: int = 4
     min_psnr: float | None = None
+    dynamic: bool = False
+    opset: int = 18
 
     def __post_init__(self) -> None:
         for name, chosen, allowed in (

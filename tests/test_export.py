@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from compressor.data.images import fit, read_image, to_tensor, write_image
-from compressor.errors import GateError, UsageError
+from compressor.errors import GateError, PocketganError, UsageError
 from compressor.generators import Generator, GeneratorSpec, ImageFormat
 from exporters import graph as g
 from exporters import int8, tflite
@@ -121,13 +122,63 @@ def test_int8_is_held_to_the_psnr_that_was_asked(wild, photos, tmp_path):
     assert (tmp_path / "missed" / "generator-int8.onnx").exists()  # the best that there is
 
 
-def test_onnx_metadata_says_what_the_file_is(six):
-    for precision in ("fp32", "fp16", "int8"):
-        model = onnx.load(six.folder / f"generator-{precision}.onnx")
-        facts = {entry.key: entry.value for entry in model.metadata_props}
-        assert facts["source_sha256"] == "0" * 64
-        assert json.loads(facts["input_range"]) == [-1.0, 1.0]
-        assert {"name", "family", "output_range", "scale", "tools"} <= set(facts)
+def test_metadata_says_what_the_file_is_and_how_to_feed_it(six):
+    for file in six.files:
+        content = (six.folder / file.file).read_bytes()
+        if file.runtime == "onnxruntime":
+            facts = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
+        else:
+            tree = tflite.read(content)
+            (entry,) = (entry for entry in tree.metadata if entry.name == b"pocketgan")
+            facts = json.loads(bytes(tree.buffers[entry.buffer].data))
+        assert facts["source_sha256"] == "0" * 64 and facts["precision"] == file.kind
+        assert json.loads(facts["input_range"]) == [-1.0, 1.0] and facts["input_layout"] == file.input_layout
+        assert facts["preprocessing"] == "input = byte / 255 * 2 + -1" and facts["input_sides"] == "64x64"
+        assert int(facts["parameters"]) == sum(p.numel() for p in Wild().parameters())
+        assert int(facts["macs"]) > 1_000_000 and facts["macs_at"] == "64x64"
+
+
+def test_onnx_files_of_open_sides(wild, photos, tmp_path):
+    spec = replace(wild.spec, image=replace(wild.spec.image, multiple=2))
+    result = export(
+        replace(wild, spec=spec),
+        photos[:4],
+        tmp_path,
+        formats=("onnx",),
+        images_held_out=photos[4:],
+        int8_goal=30.0,
+        dynamic=True,
+        opset=20,
+        processes=0,
+    )
+    assert result.passed
+    for file in result.files:
+        assert [image.name for image in file.parity.images][-1] == "4.png at 80x96"
+        model = onnx.load(tmp_path / file.file)
+        assert model.opset_import[0].version == 20
+        session = onnxruntime.InferenceSession(tmp_path / file.file)
+        for shape in ((1, 3, 64, 64), (1, 3, 40, 112)):
+            x = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+            made = session.run(None, {"input": x})[0]
+            wanted = wild.module(torch.from_numpy(x)).numpy()
+            allowed = {"fp32": 1e-4, "fp16": 0.02, "int8": 0.5}[file.precision]
+            assert np.abs(made - wanted).max() < allowed, (file.file, shape)
+
+
+class FixedSides(nn.Module):
+    """Knows its sides by heart."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) + torch.ones(1, 3, 64, 64)
+
+
+def test_a_network_of_fixed_sides_says_so(photos, tmp_path):
+    with pytest.raises(PocketganError, match=r"(?s)other sides than 64x64.*80x96.*without --dynamic"):
+        export(generator(FixedSides()), photos, tmp_path, precisions=("fp32",), dynamic=True, processes=0)
 
 
 def test_int8_files_run_their_planned_layers_on_integers(six):
@@ -254,6 +305,7 @@ def test_arguments_that_cannot_work_are_refused_before_any_work(photos, tmp_path
         {"precisions": ()},
         {"thresholds": {"int4": 1.0}},
         {"size": (0, 64)},
+        {"opset": 11},
     ):
         with pytest.raises(UsageError):
             export(small, photos, tmp_path / "new", **wrong)

@@ -15,27 +15,41 @@ from torch import fx, nn
 from compressor.errors import PocketganError
 
 
-def capture(module: nn.Module, example: torch.Tensor) -> fx.GraphModule:
-    """Trace a network in eval mode for inputs of the example's shape.
+def free_sides(multiple: int) -> dict[int, Any]:
+    """`torch.export`'s dynamic shapes of a (N, C, H, W) input: any height and width that is a multiple."""
+    from torch.export import Dim
+
+    height, width = Dim("height"), Dim("width")
+    return {2: multiple * height, 3: multiple * width} if multiple > 1 else {2: height, 3: width}
+
+
+def capture(module: nn.Module, example: torch.Tensor, multiple: int | None = None) -> fx.GraphModule:
+    """Trace a network in eval mode for inputs of the example's shape, or of any height and width.
 
     Args:
         module: takes one (N, C, H, W) tensor and returns one; it is left untouched, and the graph
             shares its parameters.
         example: an input; the graph is specialised to its shape and dtype.
+        multiple: then height and width stay open, and may be any multiples of it.
 
     Raises:
-        PocketganError: the network cannot be traced, or does not map one tensor to one.
+        PocketganError: the network cannot be traced, does not map one tensor to one, or cannot take other
+            sides than the example's.
     """
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
         with torch.no_grad():
-            graph = torch.export.export(module, (example,)).module(check_guards=False)
+            shapes = None if multiple is None else (free_sides(multiple),)
+            graph = torch.export.export(module, (example,), dynamic_shapes=shapes).module(check_guards=False)
     except Exception as error:  # torch.export raises errors of many kinds for what it cannot follow
         raise PocketganError(
             "this network cannot be traced for export",
             got=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}",
-            fix="look for Python control flow over tensor values, or a wrong input size, in its forward()",
+            fix="look for Python control flow over tensor values, or a wrong input size, in its forward()"
+            if multiple is None
+            else f"its code may fix its sides (export it without --dynamic), or need other multiples than "
+            f"{multiple} (--multiple)",
         ) from error
     finally:
         for part in training:

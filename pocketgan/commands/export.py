@@ -52,6 +52,12 @@ if TYPE_CHECKING:
     "and at most half of the arithmetic. By default it aims at 40 on average.",
 )
 @click.option(
+    "--dynamic",
+    is_flag=True,
+    help="ONNX files take pictures of any height and width that the network can; TFLite files never do.",
+)
+@click.option("--opset", type=int, default=18, show_default=True, help="Of ONNX files, 18 to 21.")
+@click.option(
     "--processes",
     type=click.IntRange(0, 2),
     help="Processes of their own that make the files: 2, one for each format, or 1. With 0 there is none, and"
@@ -67,6 +73,8 @@ def export_command(
     precisions: tuple[str, ...],
     calibration: int,
     min_psnr: float | None,
+    dynamic: bool,
+    opset: int,
     processes: int | None,
     output: Path,
     resume: bool,
@@ -95,6 +103,8 @@ def export_command(
             calibration=calibration,
             images_held_out=compare,
             min_psnr=min_psnr,
+            dynamic=dynamic,
+            opset=opset,
             processes=processes,
             resume=resume,
         )
