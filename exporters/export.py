@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compressor.data.images import need_readable
 from compressor.errors import GateError, PocketganError, UsageError
 from compressor.files import atomic, claim_folder, sha256
+from compressor.generators.trial import try_size
 from compressor.progress import Progress
 from exporters.chatter import kept_quiet
 from exporters.parity import THRESHOLDS, check
@@ -68,7 +70,7 @@ def export(
             `int8_goal` and of INT8's threshold. It is aimed a little higher, since those are other pictures.
 
     Raises:
-        UsageError: an argument is not one of those allowed, or the size does not fit the network.
+        UsageError: an argument is not one of those allowed, or the network does not take the size.
         PocketganError: the network cannot be traced, a picture cannot be read, the ranges that it carries
             do not fit it, or the disk is full.
         GateError: at the end, when a file could not be made or is too far from PyTorch; all that was
@@ -79,9 +81,11 @@ def export(
     if min_psnr is not None:
         int8_goal, thresholds = min_psnr + _MARGIN, {**(thresholds or {}), "int8": min_psnr}
     limits = _checked(generator, formats, precisions, size, thresholds)
-    claim_folder(output, resume=resume)
     shape = size or generator.spec.image.size
     calibrate, compare = _spread(images, calibration), _spread(images_held_out or images, parity_images)
+    try_size(generator, shape)
+    need_readable([*calibrate, *compare], generator.spec.image.channels[0])
+    claim_folder(output, resume=resume)
     job = Job(generator, shape, calibrate, compare, int8_goal)
     result = _described(generator, output, shape, calibrate, compare, limits, int8_goal)
     kept = {file.file: file for file in _finished(result)} if resume else {}
