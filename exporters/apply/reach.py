@@ -12,6 +12,7 @@ walk over the graph would not.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,16 @@ class Reach:
     context: int | None
     settled: float
     everywhere: bool
+
+    def joined(self, other: Reach) -> Reach:
+        """What holds for the pictures that both were measured on."""
+        contexts = (self.context, other.context)
+        return Reach(
+            multiple=math.lcm(self.multiple, other.multiple),
+            context=None if None in contexts else max(contexts, key=lambda pixels: pixels or 0),
+            settled=max(self.settled, other.settled),
+            everywhere=self.everywhere or other.everywhere,
+        )
 
     def tiling(self, tile: tuple[int, int], overlap: int | None = None) -> Tiling:
         """How to cut: in the middle of just enough context; where none is enough, mixed over an eighth.
