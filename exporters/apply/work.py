@@ -146,8 +146,8 @@ class Work:
         return self._tiling(picture)[0]
 
     def _measure(self, picture: Picture, tile: tuple[int, int]) -> None:
-        pixels = picture.values(self.painter.image.channels[0])(picture.pixels)
-        found = measure(self.painter, pixels, tile)
+        convert = picture.values(self.painter.image.channels[0])
+        found = measure(self.painter, picture.pixels, tile, convert)
         self._set_reach(found if self.reach is None else self.reach.joined(found))
 
     def _set_reach(self, reach: Reach) -> None:
