@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressor.data.images import need_readable
 from compressor.errors import GateError, PocketganError, UsageError
@@ -15,6 +15,7 @@ from compressor.files import atomic, claim_folder, sha256
 from compressor.generators.trial import try_size
 from compressor.progress import Progress
 from exporters.chatter import kept_quiet
+from exporters.drop import Truth, truth
 from exporters.parity import THRESHOLDS, check
 from exporters.result import FILE, ExportedFile, ExportResult, read_export
 from exporters.versions import versions
@@ -27,6 +28,7 @@ __all__ = ["FORMATS", "PRECISIONS", "export", "read_export"]
 
 FORMATS = ("onnx", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
+_AIMED = 0.8  # of the drop that is allowed
 _MARGIN = 1.0  # dB from the calibration pictures, which INT8 is planned on, to those it is held to
 _RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
 
@@ -46,6 +48,8 @@ def export(
     thresholds: dict[str, float] | None = None,
     int8_goal: float = 40.0,
     min_psnr: float | None = None,
+    max_drop: float | None = None,
+    reference: Path | None = None,
 ) -> ExportResult:
     """Write a generator as ONNX and TFLite files of several precisions, and compare each with PyTorch.
 
@@ -68,6 +72,9 @@ def export(
             it was trained, rounding and all.
         min_psnr: PSNR in dB that INT8 must reach on every picture it is compared on; takes the place of
             `int8_goal` and of INT8's threshold. It is aimed a little higher, since those are other pictures.
+        max_drop: dB that INT8's mean PSNR to the true pictures may be below that of the network in float, on
+            the pictures compared on; takes the place of `int8_goal`, and is aimed a little lower.
+        reference: with `max_drop`, the folder of true pictures, or a teacher's, found by the inputs' names.
 
     Raises:
         UsageError: an argument is not one of those allowed, or the network does not take the size.
@@ -81,13 +88,24 @@ def export(
     if min_psnr is not None:
         int8_goal, thresholds = min_psnr + _MARGIN, {**(thresholds or {}), "int8": min_psnr}
     limits = _checked(generator, formats, precisions, size, thresholds)
+    if (max_drop is None) != (reference is None) or (max_drop is not None and min_psnr is not None):
+        raise UsageError(
+            "a drop is measured against true pictures, and is asked for alone",
+            got=f"--max-drop {max_drop}, --reference {reference}, --min-psnr {min_psnr}",
+            allowed="--max-drop DB with --reference DIR; or --min-psnr DB",
+            fix="--reference DIR: the wanted output of each picture, or what the teacher made of it",
+        )
     shape = size or generator.spec.image.size
     calibrate, compare = _spread(images, calibration), _spread(images_held_out or images, parity_images)
     try_size(generator, shape)
     need_readable([*calibrate, *compare], generator.spec.image.channels[0])
+    held_to: Truth | None = None
+    if max_drop is not None and reference is not None:
+        held_to = truth([*calibrate, *compare], reference, generator.spec.image, shape, max_drop)
+        int8_goal = max_drop * _AIMED
     claim_folder(output, resume=resume)
-    job = Job(generator, shape, calibrate, compare, int8_goal)
-    result = _described(generator, output, shape, calibrate, compare, limits, int8_goal)
+    job = Job(generator, shape, calibrate, compare, int8_goal, held_to)
+    result = _described(generator, output, shape, calibrate, compare, limits, int8_goal, held_to)
     kept = {file.file: file for file in _finished(result)} if resume else {}
 
     wanted = [(kind, precision) for kind in FORMATS for precision in PRECISIONS]
@@ -123,7 +141,9 @@ def _one(job: Job, path: Path, kind: str, precision: str, threshold: float) -> E
     try:
         made: Made = job.make(kind, precision, threshold)
         with kept_quiet("running the file"):
-            parity = check(made.open(), pictures, job.output_range, threshold)
+            run = made.open()
+            parity = check(run, pictures, job.output_range, threshold)
+            drop = job.drop(precision, run)
     except PocketganError as error:
         path.unlink(missing_ok=True)  # of an earlier try
         return replace(record, error=str(error), seconds=round(time.monotonic() - began, 2))
@@ -140,6 +160,8 @@ def _one(job: Job, path: Path, kind: str, precision: str, threshold: float) -> E
         delegation=made.delegation,
         float_layers=made.float_layers,
         notes=made.notes,
+        trade=made.trade,
+        drop=drop,
     )
 
 
@@ -182,6 +204,7 @@ def _described(
     compare: Sequence[Path],
     limits: dict[str, float],
     int8_goal: float,
+    held_to: Truth | None,
 ) -> ExportResult:
     """The result before any file is made: what is exported, and what decides the files' content."""
     image = generator.spec.image
@@ -204,12 +227,16 @@ def _described(
             "parity": _digest(compare),
             "parity_images": len(compare),
             "thresholds_psnr": limits,
-            "int8_goal_psnr": int8_goal,
+            **({"int8_goal_psnr": int8_goal} if held_to is None else _drop_settings(held_to)),
             "int8_ranges": "measured" if generator.ranges is None else "learned",
         },
         versions=versions(),
         files=(),
     )
+
+
+def _drop_settings(held_to: Truth) -> dict[str, Any]:
+    return {"int8_max_drop": held_to.limit, "truth": _digest(list(held_to.partners.values()))}
 
 
 def _digest(paths: Sequence[Path]) -> str:
@@ -243,17 +270,20 @@ def _shown(file: ExportedFile) -> dict[str, float | str]:
     return {"file": file.file, "psnr": file.parity.psnr_min}
 
 
+def _reason(file: ExportedFile) -> str:
+    """Why a file did not pass."""
+    if file.parity is None:
+        return str(file.error)
+    if file.drop is not None and not file.drop.passed:
+        return f"{file.drop.mean:.3f} dB further from the truth than in float, over {file.drop.limit:g} dB"
+    return f"{file.parity.psnr_min:.1f} dB on {file.parity.worst}, under {file.parity.threshold_psnr:g} dB"
+
+
 def _raise_if_failed(result: ExportResult) -> None:
     failed = [file for file in result.files if not file.passed]
     if not failed:
         return
-    reasons = [
-        f"{file.file}: {file.error}"
-        if file.parity is None
-        else f"{file.file}: {file.parity.psnr_min:.1f} dB on {file.parity.worst},"
-        f" under {file.parity.threshold_psnr:g} dB"
-        for file in failed
-    ]
+    reasons = [f"{file.file}: {_reason(file)}" for file in failed]
     raise GateError(
         f"{len(failed)} of {len(result.files)} files did not pass",
         got="\n    ".join(reasons),

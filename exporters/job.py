@@ -15,6 +15,7 @@ import numpy as np
 from compressor.data.images import fit, read_image, to_tensor
 from compressor.errors import PocketganError, missing_extra
 from exporters import int8
+from exporters.drop import Drop, Point, Truth
 from exporters.parity import check, compare
 from exporters.result import Delegation
 from exporters.runtime import Run, delegation, open_onnx, open_tflite
@@ -43,6 +44,7 @@ class Made:
     delegation: Delegation | None = None
     float_layers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    trade: tuple[Point, ...] = ()
 
     def open(self) -> Run:
         return open_onnx(self.content) if self.runtime == "onnxruntime" else open_tflite(self.content)
@@ -56,7 +58,9 @@ class Job:
         size: input (height, width).
         calibrate: pictures that INT8 ranges are measured on; read one at a time, as often as needed.
         compare: pictures that files are compared on.
-        int8_goal: mean PSNR in dB on the hardest calibration pictures that INT8 is planned for.
+        int8_goal: mean PSNR in dB on the hardest calibration pictures that INT8 is planned for; with `truth`
+            the mean drop in dB.
+        truth: the true pictures that INT8 is planned for and held to.
     """
 
     def __init__(
@@ -66,10 +70,11 @@ class Job:
         calibrate: Sequence[Path],
         compare: Sequence[Path],
         int8_goal: float,
+        truth: Truth | None = None,
     ):
         self.generator, self.size = generator, size
         self.calibrate, self.compare = calibrate, compare
-        self.int8_goal = int8_goal
+        self.int8_goal, self.truth = int8_goal, truth
         self.output_range = generator.spec.image.output_range
 
     def make(self, kind: str, precision: str, threshold: float) -> Made:
@@ -256,7 +261,9 @@ class Job:
             return self.learned.plan
         references = self._reference(self.calibrate, self.generator.module)
         graph, _ = self.equalised
-        return int8.plan(graph, self.inputs(self.calibrate), references, self.output_range, self.int8_goal)
+        truths = None if self.truth is None else map(self.truth.of, self.calibrate)
+        inputs = self.inputs(self.calibrate)
+        return int8.plan(graph, inputs, references, self.output_range, self.int8_goal, truths)
 
     @cached_property
     def learned(self) -> Learned:
@@ -282,7 +289,15 @@ class Job:
         lost = tuple(name for name in self.plan.bounds if name not in found)
         if lost:
             notes += (f"{len(lost)} layers stayed float, since they could not be told apart in the file",)
-        return {"float_layers": (*self.plan.kept, *lost), "notes": (*notes, *self.plan.notes)}
+        told = {"notes": (*notes, *self.plan.notes), "trade": self.plan.trade}
+        return {"float_layers": (*self.plan.kept, *lost), **told}
+
+    def drop(self, precision: str, run: Run) -> Drop | None:
+        """How much further from the true pictures an INT8 file is; None where it is not held to them."""
+        if self.truth is None or precision != "int8":
+            return None
+        ours = (output for _, _, output in self.references)
+        return self.truth.drop(self.compare, ours, map(run, self.inputs(self.compare)))
 
     def _metadata(self, kind: str) -> dict[str, str]:
         """What a file says of itself."""

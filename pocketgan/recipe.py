@@ -75,6 +75,9 @@ class Export:
         parity_images: held-out pictures that each file is compared with PyTorch on.
         min_psnr: dB that INT8 must reach on each of them; with None it aims at 40 on average, and any above
             20 will do.
+        max_drop: instead, dB that INT8's mean PSNR to the pictures of `reference` may be below that of the
+            network in float.
+        reference: folder of the true pictures, or a teacher's, found by the inputs' names.
     """
 
     formats: tuple[str, ...] = FORMATS
@@ -83,6 +86,8 @@ class Export:
     calibration: int = 16
     parity_images: int = 4
     min_psnr: float | None = None
+    max_drop: float | None = None
+    reference: Path | None = None
 
     def __post_init__(self) -> None:
         for name, chosen, allowed in (
@@ -97,6 +102,13 @@ class Export:
         _at_least_one("export", self, "calibration", "parity_images")
         if self.min_psnr is not None and not 0 < self.min_psnr < math.inf:
             raise UsageError("export.min_psnr is no PSNR", got=self.min_psnr, allowed="dB above 0")
+        if self.max_drop is not None and not 0 < self.max_drop < math.inf:
+            raise UsageError("export.max_drop is no drop", got=self.max_drop, allowed="dB above 0")
+        if (self.max_drop is None) != (self.reference is None) or None not in (self.max_drop, self.min_psnr):
+            raise UsageError(
+                "a drop is measured against true pictures, and is asked for alone",
+                allowed="export.max_drop with export.reference, a folder; or export.min_psnr",
+            )
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,8 @@ def _export(recipe: Recipe, folder: Path) -> None:
                 calibration=wanted.calibration,
                 parity_images=wanted.parity_images,
                 min_psnr=wanted.min_psnr,
+                max_drop=wanted.max_drop,
+                reference=wanted.reference,
                 images_held_out=held_out,
                 resume=True,
             )
