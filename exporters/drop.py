@@ -35,12 +35,14 @@ class Point:
         share: of the quantisable multiply-adds, those that are in float, in [0, 1].
         psnr: mean dB to the network in float.
         drop: mean dB further from the truth than the network in float; None without a truth.
+        chosen: the file is so.
     """
 
     floated: int
     share: float
     psnr: float
     drop: float | None = None
+    chosen: bool = False
 
     def meets(self, goal: float) -> bool:
         """Whether its PSNR is at least `goal`; where there is a truth, whether its drop is at most that."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import fx
@@ -121,7 +121,7 @@ def plan(
         method=method,
         psnr=reached.psnr,
         notes=tuple(notes),
-        trade=tuple(trade),
+        trade=tuple(replace(each, chosen=each is reached) for each in trade),
     )
 
 
