@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from compressor.errors import PocketganError
+from compressor.errors import UsageError
 
 # Matrix products: operator name -> number of leading arguments that are not factors.
 _PRODUCTS = {"mm": 0, "bmm": 0, "mv": 0, "dot": 0, "linear": 0, "addmm": 1, "baddbmm": 1, "addmv": 1}
@@ -118,7 +118,7 @@ def count(module: nn.Module, input_shape: Sequence[int]) -> Cost:
     is run on zeros instead.
 
     Raises:
-        PocketganError: the network does not run on an input of that shape.
+        UsageError: the network does not run on an input of that shape.
     """
     try:
         tallies, uncounted = _run(module, tuple(input_shape), "meta")
@@ -126,9 +126,10 @@ def count(module: nn.Module, input_shape: Sequence[int]) -> Cost:
         try:
             tallies, uncounted = _run(module, tuple(input_shape), "cpu")
         except Exception as error:  # the user's own network may raise anything
-            raise PocketganError(
+            raise UsageError(
                 "the network does not run on an input of this size",
                 got=f"{'x'.join(map(str, input_shape))}: {type(error).__name__}: {str(error)[:300]}",
+                fix="give another --size, or say what it takes: --multiple N, --channels IN,OUT",
             ) from error
     layers: list[LayerCost] = []
     seen: set[int] = set()  # a shared parameter belongs to the first layer that holds it

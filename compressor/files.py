@@ -87,6 +87,30 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+_BEGINNINGS = (
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"version https://git-lfs", "a pointer of Git LFS instead of the file: git lfs pull"),
+    (b"PK\x03\x04", "a zip archive, as torch.save writes"),
+    (b"<", "a web page"),
+)
+
+
+def what_came(path: Path, reader: object) -> str:
+    """What was found in place of a readable file: what its beginning looks like, and the reader's words."""
+    said = (str(reader).strip() or type(reader).__name__).splitlines()[0][:300]
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+    except OSError:
+        return said
+    if not head:
+        return "an empty file"
+    seems = "a TFLite file" if head[4:8] == b"TFL3" else None
+    seems = next((words for start, words in _BEGINNINGS if head.startswith(start)), seems)
+    return f"{seems}: {said}" if seems else said
+
+
 def claim_folder(path: Path, *, resume: bool = False) -> Path:
     """Make an output folder, refusing one that already holds something unless `resume`.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from compressor.errors import PocketganError, UsageError, missing_extra
+from compressor.files import what_came
 
 RUNTIMES: Mapping[str, str] = {".onnx": "onnxruntime", ".tflite": "litert"}
 
@@ -268,9 +269,9 @@ def _layout(shape: tuple[int, ...], usual: str) -> str:
 
 
 def _refused(path: Path, runtime: str, error: Exception, verb: str = "cannot load") -> PocketganError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    said = what_came(path, error)
     return PocketganError(
         f"{runtime} {verb} {path}",
-        got=f"{path.stat().st_size:,} bytes; {lines[0][:300]}" if path.is_file() else lines[0][:300],
+        got=f"{path.stat().st_size:,} bytes; {said}" if path.is_file() else said,
         fix="the file may be damaged or foreign: export it again, or give another file",
     )

@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.data.images import need_readable
 from compressor.errors import GateError, PocketganError, UsageError
 from compressor.files import claim_folder, sha256
+from compressor.generators.trial import try_size
 from compressor.progress import Progress
+from exporters.drop import Truth, truth
 from exporters.lanes import Lanes, processes_for
 from exporters.onnx import OPSET, OPSETS
 from exporters.parity import THRESHOLDS
+from exporters.pictures import other_size
 from exporters.result import FILE, ExportedFile, ExportResult, read_export
 from exporters.task import Task
 from exporters.versions import versions
@@ -25,6 +29,7 @@ __all__ = ["FORMATS", "PRECISIONS", "export", "read_export"]
 
 FORMATS = ("onnx", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
+_AIMED = 0.8  # of the drop that is allowed
 _MARGIN = 1.0  # dB from the calibration pictures, which INT8 is planned on, to those it is held to
 
 
@@ -43,6 +48,8 @@ def export(
     thresholds: dict[str, float] | None = None,
     int8_goal: float = 40.0,
     min_psnr: float | None = None,
+    max_drop: float | None = None,
+    reference: Path | None = None,
     dynamic: bool = False,
     opset: int = OPSET,
     processes: int | None = None,
@@ -73,9 +80,12 @@ def export(
         opset: of ONNX files, one of `exporters.onnx.OPSETS`.
         processes: 1: a process makes the files; 2: one makes those of each format; None: as many as cores and
             free memory allow; 0: this process makes them, and a converter that crashes takes it along.
+        max_drop: dB that INT8's mean PSNR to the true pictures may be below that of the network in float, on
+            the pictures compared on; takes the place of `int8_goal`, and is aimed a little lower.
+        reference: with `max_drop`, the folder of true pictures, or a teacher's, found by the inputs' names.
 
     Raises:
-        UsageError: an argument is not one of those allowed, or the size does not fit the network.
+        UsageError: an argument is not one of those allowed, or the network does not take the size.
         PocketganError: the network cannot be traced, a picture cannot be read, the ranges that it carries
             do not fit it, or the disk is full.
         GateError: at the end, when a file could not be made or is too far from PyTorch; all that was
@@ -87,10 +97,25 @@ def export(
     if opset not in OPSETS:
         allowed = f"{OPSETS.start} to {OPSETS.stop - 1}"
         raise UsageError("ONNX files of this opset cannot be written", got=opset, allowed=allowed)
-    claim_folder(output, resume=resume)
+    if (max_drop is None) != (reference is None) or (max_drop is not None and min_psnr is not None):
+        raise UsageError(
+            "a drop is measured against true pictures, and is asked for alone",
+            got=f"--max-drop {max_drop}, --reference {reference}, --min-psnr {min_psnr}",
+            allowed="--max-drop DB with --reference DIR; or --min-psnr DB",
+            fix="--reference DIR: the wanted output of each picture, or what the teacher made of it",
+        )
     shape = size or generator.spec.image.size
     calibrate, compare = _spread(images, calibration), _spread(images_held_out or images, parity_images)
-    result = _described(generator, output, shape, calibrate, compare, limits, int8_goal)
+    try_size(generator, shape)
+    if dynamic:
+        try_size(generator, other_size(shape, generator.spec.image.multiple))
+    need_readable([*calibrate, *compare], generator.spec.image.channels[0])
+    held_to: Truth | None = None
+    if max_drop is not None and reference is not None:
+        held_to = truth([*calibrate, *compare], reference, generator.spec.image, shape, max_drop)
+        int8_goal = max_drop * _AIMED
+    claim_folder(output, resume=resume)
+    result = _described(generator, output, shape, calibrate, compare, limits, int8_goal, held_to)
     result = replace(result, settings={**result.settings, "dynamic": dynamic, "opset": opset})
     kept = {file.file: file for file in _finished(result)} if resume else {}
 
@@ -100,7 +125,7 @@ def export(
     tasks = [Task(output / name, *wanted[name], limits[wanted[name][1]]) for name in left]
     files = dict(kept)
     with Progress("export", total=len(asked), start=len(asked) - len(left)) as progress:
-        setup = (generator, shape, calibrate, compare, int8_goal, dynamic, opset)
+        setup = (generator, shape, calibrate, compare, int8_goal, held_to, dynamic, opset)
         for file in _make(setup, tasks, processes):
             files[file.file] = file
             result = replace(result, files=tuple(files[name] for name in wanted if name in files))
@@ -166,6 +191,7 @@ def _described(
     compare: Sequence[Path],
     limits: dict[str, float],
     int8_goal: float,
+    held_to: Truth | None,
 ) -> ExportResult:
     """The result before any file is made: what is exported, and what decides the files' content."""
     image = generator.spec.image
@@ -188,12 +214,16 @@ def _described(
             "parity": _digest(compare),
             "parity_images": len(compare),
             "thresholds_psnr": limits,
-            "int8_goal_psnr": int8_goal,
+            **({"int8_goal_psnr": int8_goal} if held_to is None else _drop_settings(held_to)),
             "int8_ranges": "measured" if generator.ranges is None else "learned",
         },
         versions=versions(),
         files=(),
     )
+
+
+def _drop_settings(held_to: Truth) -> dict[str, Any]:
+    return {"int8_max_drop": held_to.limit, "truth": _digest(list(held_to.partners.values()))}
 
 
 def _digest(paths: Sequence[Path]) -> str:
@@ -227,17 +257,20 @@ def _shown(file: ExportedFile) -> dict[str, float | str]:
     return {"file": file.file, "psnr": file.parity.psnr_min}
 
 
+def _reason(file: ExportedFile) -> str:
+    """Why a file did not pass."""
+    if file.parity is None:
+        return str(file.error)
+    if file.drop is not None and not file.drop.passed:
+        return f"{file.drop.mean:.3f} dB further from the truth than in float, over {file.drop.limit:g} dB"
+    return f"{file.parity.psnr_min:.1f} dB on {file.parity.worst}, under {file.parity.threshold_psnr:g} dB"
+
+
 def _raise_if_failed(result: ExportResult) -> None:
     failed = [file for file in result.files if not file.passed]
     if not failed:
         return
-    reasons = [
-        f"{file.file}: {file.error}"
-        if file.parity is None
-        else f"{file.file}: {file.parity.psnr_min:.1f} dB on {file.parity.worst},"
-        f" under {file.parity.threshold_psnr:g} dB"
-        for file in failed
-    ]
+    reasons = [f"{file.file}: {_reason(file)}" for file in failed]
     raise GateError(
         f"{len(failed)} of {len(result.files)} files did not pass",
         got="\n    ".join(reasons),

@@ -8,8 +8,9 @@ first that do the most harm for the arithmetic they save, and as few as reach th
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import fx
@@ -19,6 +20,7 @@ from compressor.metrics.fidelity import psnr
 from compressor.quantisation.calibration import METHODS
 from compressor.quantisation.layers import Layer, layers
 from compressor.quantisation.ranges import Bounds
+from exporters.drop import Point, decibels
 from exporters.runtime import Run
 from exporters.simulate import Observed, Simulated, observe
 
@@ -43,6 +45,7 @@ class Plan:
         method: how ranges were found.
         psnr: mean dB that the plan should give on the hardest calibration pictures.
         notes: what was found, in words.
+        trade: what was tried, from most integers to most floats.
     """
 
     bounds: Mapping[str, Bounds]
@@ -50,6 +53,7 @@ class Plan:
     method: str
     psnr: float
     notes: tuple[str, ...]
+    trade: tuple[Point, ...] = ()
 
 
 def plan(
@@ -58,6 +62,7 @@ def plan(
     references: Iterable[Picture],
     output_range: tuple[float, float],
     goal: float = GOAL,
+    truths: Iterable[np.ndarray] | None = None,
 ) -> Plan:
     """Find a plan for a captured graph.
 
@@ -66,48 +71,75 @@ def plan(
         pictures: calibration inputs (1, C, H, W); gone through once, one held at a time.
         references: the same with PyTorch's outputs; gone through once, few held.
         output_range: values of black and white at the output.
-        goal: mean PSNR in dB to aim at on the hardest of them.
+        goal: mean PSNR in dB to aim at on the hardest of them; with `truths` the dB that they may lose.
+        truths: the true pictures (H, W, C) in [0, 1] of `references`; INT8 may then be as far from float as
+            it likes where that does not take it further from them. Gone through once, few held.
     """
     chosen, kept = layers(graph)
     observed = observe(graph, chosen, pictures)
-    judged = _hardest(Simulated(graph, chosen, observed.bounds(METHODS[0])), references, output_range)
+    pairs = zip(references, itertools.repeat(None) if truths is None else truths, strict=False)
+    hardest = _hardest(Simulated(graph, chosen, observed.bounds(METHODS[0])), pairs, output_range)
+    judged = [picture for picture, _ in hardest]
 
     def quality(run: Run, some: Sequence[Picture] = judged) -> float:
         return float(np.mean(_psnrs(run, some, output_range)))
+
+    def point(floated: Sequence[Layer]) -> Point:
+        rest = [layer for layer in chosen if layer not in floated]
+        scored = [_score(Simulated(graph, rest, bounds), *each, output_range) for each in hardest]
+        psnrs, drops = zip(*scored, strict=True)
+        share = sum(layer.macs for layer in floated) / (sum(layer.macs for layer in chosen) or 1)
+        return Point(
+            len(floated), share, float(np.mean(psnrs)), None if truths is None else float(np.mean(drops))
+        )
 
     scores = {method: quality(Simulated(graph, chosen, observed.bounds(method))) for method in METHODS}
     method = max(METHODS, key=lambda name: scores[name])
     bounds = observed.bounds(method)
     notes = ["ranges by " + method + "; imitated PSNR on the hardest pictures in dB: "]
     notes[0] += ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
-    reached, floated = scores[method], list[Layer]()
-    if reached < goal:
+    floated, trade = list[Layer](), [point([])]
+    if not trade[0].meets(goal):
         order = _most_harmful(graph, chosen, bounds, lambda run: quality(run, judged[:_PROBED]))
-        floated, reached = _fewest(graph, order, bounds, goal, quality, reached)
+        floated, trade = _fewest(order, goal, point, trade[0])
+    reached = next(each for each in trade if each.floated == len(floated))
+    if floated:
         notes.append(
-            f"{len(floated)} of {len(chosen)} layers returned to float for {reached:.1f} dB"
+            f"{len(floated)} of {len(chosen)} layers returned to float for {reached.said}"
             + (
                 ""
-                if reached >= goal
+                if reached.meets(goal)
                 else f"; {goal:g} dB is out of reach with half of the arithmetic in INT8"
             )
         )
+    elif truths is not None:
+        notes.append(f"all in INT8 for {reached.said}")
     names = {layer.name for layer in floated}
     return Plan(
         bounds={name: value for name, value in bounds.items() if name not in names},
         kept=(*kept, *(layer.name for layer in floated)),
         method=method,
-        psnr=reached,
+        psnr=reached.psnr,
         notes=tuple(notes),
+        trade=tuple(replace(each, chosen=each is reached) for each in trade),
     )
 
 
-def _hardest(run: Run, references: Iterable[Picture], output_range: tuple[float, float]) -> list[Picture]:
-    """The pictures that a file does worst on, the worst first; of all others none is held."""
-    ranked = (
-        (_psnrs(run, [picture], output_range)[0], index, picture) for index, picture in enumerate(references)
-    )
-    return [picture for _, _, picture in heapq.nsmallest(_JUDGED, ranked)]
+def _hardest(
+    run: Run, pairs: Iterable[tuple[Picture, np.ndarray | None]], output_range: tuple[float, float]
+) -> list[tuple[Picture, np.ndarray | None]]:
+    """The pictures (with their truths) that a file does worst on, worst first; of all others none is held."""
+    ranked = ((_psnrs(run, [pair[0]], output_range)[0], index, pair) for index, pair in enumerate(pairs))
+    return [pair for _, _, pair in heapq.nsmallest(_JUDGED, ranked)]
+
+
+def _score(
+    run: Run, picture: Picture, truth: np.ndarray | None, output_range: tuple[float, float]
+) -> tuple[float, float]:
+    """PSNR to float in dB, and how many dB further from the truth than float (0 without one)."""
+    made, expected = (to_pixels(values, output_range) for values in (run(picture[1]), picture[2]))
+    lost = 0.0 if truth is None else decibels(expected, truth) - decibels(made, truth)
+    return decibels(made, expected), lost
 
 
 def _psnrs(run: Run, pictures: Sequence[Picture], output_range: tuple[float, float]) -> list[float]:
@@ -127,25 +159,24 @@ def _most_harmful(graph: fx.GraphModule, chosen: Sequence[Layer], bounds, qualit
 
 
 def _fewest(
-    graph: fx.GraphModule, order: Sequence[Layer], bounds, goal: float, quality, start: float
-) -> tuple[list[Layer], float]:
-    """The shortest head of `order` that in float reaches the goal, by bisection, and what it reaches."""
+    order: Sequence[Layer], goal: float, point: Callable[[Sequence[Layer]], Point], start: Point
+) -> tuple[list[Layer], list[Point]]:
+    """The shortest head of `order` that in float meets the goal, by bisection, and all that was tried."""
     allowed = _FLOAT_SHARE * sum(layer.macs for layer in order)
     most = sum(np.cumsum([layer.macs for layer in order]) <= allowed)
     tried = {0: start}
 
-    def reach(count: int) -> float:
+    def meets(count: int) -> bool:
         if count not in tried:
-            tried[count] = quality(Simulated(graph, order[count:], bounds))
-        return tried[count]
+            tried[count] = point(order[:count])
+        return tried[count].meets(goal)
 
     low, high = 0, int(most)  # at `low` the goal is missed
-    if reach(high) < goal:
-        return list(order[:high]), tried[high]
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reach(middle) >= goal else (middle, high)
-    return list(order[:high]), tried[high]
+    if meets(high):
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if meets(middle) else (middle, high)
+    return list(order[:high]), [tried[count] for count in sorted(tried)]
 
 
 __all__ = ["GOAL", "Observed", "Plan", "plan"]

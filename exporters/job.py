@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compressor.data.images import fit, read_image, to_tensor
 from compressor.errors import PocketganError, missing_extra
 from exporters import int8
+from exporters.drop import Drop, Truth
 from exporters.facts import facts
+from exporters.int8 import Picture
+from exporters.made import Made
 from exporters.onnx import OPSET
 from exporters.parity import check, compare
-from exporters.result import Delegation
-from exporters.runtime import Run, delegation, open_onnx, open_tflite
+from exporters.pictures import other_size, outputs, tensor
+from exporters.runtime import Run, delegation
 
 if TYPE_CHECKING:
     import onnx
@@ -33,22 +33,6 @@ _HALF_FROM = 4096  # float weights of so many numbers or more are stored as floa
 _EQUAL_ENOUGH = 60.0  # dB between the equalised network and the original, both in float
 
 
-@dataclass(frozen=True)
-class Made:
-    """A file's content with what is known of it."""
-
-    content: bytes
-    runtime: str
-    kind: str
-    dtypes: Mapping[str, int]
-    delegation: Delegation | None = None
-    float_layers: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def open(self) -> Run:
-        return open_onnx(self.content) if self.runtime == "onnxruntime" else open_tflite(self.content)
-
-
 class Job:
     """Makes the files of one generator at one input size.
 
@@ -57,7 +41,9 @@ class Job:
         size: input (height, width).
         calibrate: pictures that INT8 ranges are measured on; read one at a time, as often as needed.
         compare: pictures that files are compared on.
-        int8_goal: mean PSNR in dB on the hardest calibration pictures that INT8 is planned for.
+        int8_goal: mean PSNR in dB on the hardest calibration pictures that INT8 is planned for; with `truth`
+            the mean drop in dB.
+        truth: the true pictures that INT8 is planned for and held to.
         dynamic: ONNX files take pictures of any sides that the network can.
         opset: of ONNX files.
     """
@@ -69,12 +55,14 @@ class Job:
         calibrate: Sequence[Path],
         compare: Sequence[Path],
         int8_goal: float,
+        truth: Truth | None = None,
         dynamic: bool = False,
         opset: int = OPSET,
     ):
         self.generator, self.size = generator, size
         self.calibrate, self.compare = calibrate, compare
-        self.int8_goal, self.dynamic, self.opset = int8_goal, dynamic, opset
+        self.int8_goal, self.truth = int8_goal, truth
+        self.dynamic, self.opset = dynamic, opset
         self.output_range = generator.spec.image.output_range
 
     def make(self, kind: str, precision: str, threshold: float) -> Made:
@@ -113,67 +101,35 @@ class Job:
         for path in paths:
             yield self.tensor(path).numpy()
 
-    def tensor(self, path: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
-        image = self.generator.spec.image
-        return to_tensor(fit(read_image(path, image.channels[0]), size or self.size), image.input_range)
+    def tensor(self, path: Path) -> torch.Tensor:
+        return tensor(path, self.generator.spec.image, self.size)
 
     @cached_property
     def example(self) -> torch.Tensor:
         return self.tensor(self.calibrate[0])
 
     @cached_property
-    def references(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    def references(self) -> list[Picture]:
         """(name, input, PyTorch's output) of the pictures to compare on."""
-        return list(self._reference(self.compare, self.generator.module))
+        return list(self._outputs(self.compare, self.generator.module))
 
-    def references_of(self, kind: str, precision: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    def references_of(self, kind: str, precision: str) -> list[Picture]:
         """The same for a file: INT8 that was trained is held to the network as trained.
 
         A file of open sides gets one picture more, of other sides.
         """
         learned = precision == "int8" and self.generator.ranges is not None
         found = self.learned.references if learned else self.references
-        if kind == "onnx" and self.dynamic:
-            module = self.learned.network if learned else self.generator.module
-            return [*found, self._elsewhere(module)]
-        return found
+        if kind == "tflite" or not self.dynamic:
+            return found
+        module = self.learned.network if learned else self.generator.module
+        image = self.generator.spec.image
+        size = other_size(self.size, image.multiple)
+        ((name, entry, output),) = outputs(self.compare[:1], module, image, size)
+        return [*found, (f"{name} at {size[0]}x{size[1]}", entry, output)]
 
-    def _elsewhere(self, module: nn.Module) -> tuple[str, np.ndarray, np.ndarray]:
-        """A reference of other sides.
-
-        Raises:
-            PocketganError: the network cannot take them.
-        """
-        try:
-            (found,) = self._reference(self.compare[:1], module, self.other_size)
-        except (RuntimeError, AssertionError, ValueError) as error:  # what networks raise of sides
-            raise PocketganError(
-                f"the network cannot take other sides than {self.size[0]}x{self.size[1]}",
-                got=f"{self.other_size[0]}x{self.other_size[1]}: {str(error).splitlines()[0]}",
-                fix="export it without --dynamic, or say what its sides must be multiples of: --multiple",
-            ) from error
-        return found
-
-    @property
-    def other_size(self) -> tuple[int, int]:
-        """Larger sides of another shape, which the network can take."""
-        multiple = self.generator.spec.image.multiple
-        height, width = (
-            multiple * math.ceil(side * more / multiple)
-            for side, more in zip(self.size, (1.25, 1.5), strict=True)
-        )
-        return height, width
-
-    def _reference(
-        self, paths: Sequence[Path], module: nn.Module, size: tuple[int, int] | None = None
-    ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        import torch
-
-        for path in paths:
-            entry = self.tensor(path, size)
-            name = f"{path.name} at {size[0]}x{size[1]}" if size else path.name
-            with torch.no_grad():
-                yield name, entry.numpy(), module(entry).numpy()
+    def _outputs(self, paths: Sequence[Path], module: nn.Module) -> Iterator[Picture]:
+        return outputs(paths, module, self.generator.spec.image, self.size)
 
     # Graphs
 
@@ -247,7 +203,7 @@ class Job:
             graph = capture(target.half_precision(self.generator.module), self.example, self.multiple)
             rewrite_for("onnxruntime", graph)
             half = self._onnx(self._converted(graph), "fp16")
-            pictures = self._reference(self.calibrate[:2], self.generator.module)
+            pictures = self._outputs(self.calibrate[:2], self.generator.module)
             found = check(half.open(), pictures, self.output_range, threshold)
             if found.passed:
                 return half
@@ -307,9 +263,11 @@ class Job:
         """What INT8 files quantise, and how."""
         if self.generator.ranges is not None:
             return self.learned.plan
-        references = self._reference(self.calibrate, self.generator.module)
+        references = self._outputs(self.calibrate, self.generator.module)
         graph, _ = self.equalised
-        return int8.plan(graph, self.inputs(self.calibrate), references, self.output_range, self.int8_goal)
+        truths = None if self.truth is None else map(self.truth.of, self.calibrate)
+        inputs = self.inputs(self.calibrate)
+        return int8.plan(graph, inputs, references, self.output_range, self.int8_goal, truths)
 
     @cached_property
     def learned(self) -> Learned:
@@ -323,8 +281,8 @@ class Job:
         ranges = self.generator.ranges
         assert ranges is not None
 
-        def references(module: nn.Module) -> list[tuple[str, np.ndarray, np.ndarray]]:
-            return list(self._reference(self.compare, module))
+        def references(module: nn.Module) -> list[Picture]:
+            return list(self._outputs(self.compare, module))
 
         return learned(
             self.generator.module, ranges, self.example, references, self.references, self.output_range
@@ -335,7 +293,15 @@ class Job:
         lost = tuple(name for name in self.plan.bounds if name not in found)
         if lost:
             notes += (f"{len(lost)} layers stayed float, since they could not be told apart in the file",)
-        return {"float_layers": (*self.plan.kept, *lost), "notes": (*notes, *self.plan.notes)}
+        told = {"notes": (*notes, *self.plan.notes), "trade": self.plan.trade}
+        return {"float_layers": (*self.plan.kept, *lost), **told}
+
+    def drop(self, precision: str, run: Run) -> Drop | None:
+        """How much further from the true pictures an INT8 file is; None where it is not held to them."""
+        if self.truth is None or precision != "int8":
+            return None
+        ours = (output for _, _, output in self.references)
+        return self.truth.drop(self.compare, ours, map(run, self.inputs(self.compare)))
 
     def _facts(self, kind: str, layout: str) -> dict[str, str]:
         multiple = self.generator.spec.image.multiple

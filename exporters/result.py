@@ -10,6 +10,7 @@ from typing import Any
 
 from compressor.errors import PocketganError
 from compressor.files import read_json, write_json
+from exporters.drop import Drop, Point
 
 FORMAT = "pocketgan.export/1"
 FILE = "export.json"
@@ -110,6 +111,8 @@ class ExportedFile:
         dtypes: constants stored in the file, counted by their type.
         delegation: of a TFLite file.
         float_layers: of an INT8 file, the convolutions kept in float.
+        trade: of an INT8 file that was planned, the divisions tried, from most integers to most floats.
+        drop: of an INT8 file held to true pictures, how much further from them it is than the network.
         notes: facts a reader should know, in words (ranges used, rewrites made, fallbacks taken).
         error: why there is no such file, or None.
     """
@@ -129,11 +132,14 @@ class ExportedFile:
     float_layers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     error: str | None = None
+    trade: tuple[Point, ...] = ()
+    drop: Drop | None = None
 
     @property
     def passed(self) -> bool:
-        """True when the file is there and near enough to PyTorch."""
-        return self.error is None and self.parity is not None and self.parity.passed
+        """True when the file is there and near enough to PyTorch, and to the truth if it is held to that."""
+        near = self.error is None and self.parity is not None and self.parity.passed
+        return near and (self.drop is None or self.drop.passed)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -144,10 +150,13 @@ class ExportedFile:
             "delegation": None if self.delegation is None else asdict(self.delegation),
             "float_layers": list(self.float_layers),
             "notes": list(self.notes),
+            "trade": [asdict(point) for point in self.trade],
+            "drop": None if self.drop is None else self.drop.as_json(),
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ExportedFile:
+        """Read one record; `trade` and `drop` are newer than the others."""
         return cls(
             **{name: document[name] for name in _PLAIN},
             peak_mb=document.get("peak_mb"),  # files of earlier versions have none
@@ -156,6 +165,8 @@ class ExportedFile:
             delegation=None if document["delegation"] is None else Delegation(**document["delegation"]),
             float_layers=tuple(document["float_layers"]),
             notes=tuple(document["notes"]),
+            trade=tuple(Point(**point) for point in document.get("trade", ())),
+            drop=None if document.get("drop") is None else Drop.from_json(document["drop"]),
         )
 
 

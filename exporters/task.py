@@ -55,7 +55,9 @@ class Task:
         try:
             made = job.make(self.kind, self.precision, self.threshold)
             with kept_quiet("running the file"):
-                parity = check(made.open(), pictures, job.output_range, self.threshold)
+                run = made.open()
+                parity = check(run, pictures, job.output_range, self.threshold)
+                drop = job.drop(self.precision, run)
         except PocketganError as error:
             return self.failed(error, time.monotonic() - began)
         with atomic(self.path) as file:
@@ -72,6 +74,8 @@ class Task:
             delegation=made.delegation,
             float_layers=made.float_layers,
             notes=made.notes,
+            trade=made.trade,
+            drop=drop,
         )
 
     @property

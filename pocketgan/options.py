@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import functools
+import math
 import os
 import sys
 import typing
@@ -117,6 +118,21 @@ class Numbers(click.ParamType):
         if not numbers or (self.count and len(numbers) != self.count):
             self.fail(f"{value!r} does not have the form {self.name}", param, ctx)
         return numbers
+
+
+class Decibels(click.ParamType):
+    """An amount above 0, with or without its unit: 0.5 or 0.5dB."""
+
+    name = "DB"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        try:
+            number = float(str(value).lower().removesuffix("db"))
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            self.fail(f"{value!r} is no amount of decibels above 0", param, ctx)
+        return number
 
 
 FOLDER = click.Path(path_type=Path, file_okay=False)

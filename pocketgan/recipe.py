@@ -77,6 +77,9 @@ class Export:
             20 will do.
         dynamic: ONNX files take pictures of any height and width that the network can.
         opset: of ONNX files' operators.
+        max_drop: instead, dB that INT8's mean PSNR to the pictures of `reference` may be below that of the
+            network in float.
+        reference: folder of the true pictures, or a teacher's, found by the inputs' names.
     """
 
     formats: tuple[str, ...] = FORMATS
@@ -87,6 +90,8 @@ class Export:
     min_psnr: float | None = None
     dynamic: bool = False
     opset: int = 18
+    max_drop: float | None = None
+    reference: Path | None = None
 
     def __post_init__(self) -> None:
         for name, chosen, allowed in (
@@ -101,6 +106,13 @@ class Export:
         _at_least_one("export", self, "calibration", "parity_images")
         if self.min_psnr is not None and not 0 < self.min_psnr < math.inf:
             raise UsageError("export.min_psnr is no PSNR", got=self.min_psnr, allowed="dB above 0")
+        if self.max_drop is not None and not 0 < self.max_drop < math.inf:
+            raise UsageError("export.max_drop is no drop", got=self.max_drop, allowed="dB above 0")
+        if (self.max_drop is None) != (self.reference is None) or None not in (self.max_drop, self.min_psnr):
+            raise UsageError(
+                "a drop is measured against true pictures, and is asked for alone",
+                allowed="export.max_drop with export.reference, a folder; or export.min_psnr",
+            )
 
 
 @dataclass(frozen=True)

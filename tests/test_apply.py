@@ -131,6 +131,18 @@ def test_a_longer_reach_than_the_tile_allows_is_no_context() -> None:
     assert not measure(blur(15), noise(300, 300), (128, 128)).everywhere
 
 
+def test_measuring_converts_pieces_and_never_the_picture() -> None:
+    sides: list[int] = []
+
+    def convert(piece: np.ndarray) -> np.ndarray:
+        sides.extend(piece.shape[:2])
+        return piece.astype(np.float32) / 255
+
+    levels = (noise(900, 700) * 255).astype(np.uint8)
+    assert measure(blur(4), levels, (64, 64), convert).context == 4
+    assert max(sides) <= 64 + 32
+
+
 def test_strides_are_found_and_tiles_keep_to_them() -> None:
     found = measure(blocks(4), noise(150, 150), (64, 64))
     assert (found.multiple, found.context) == (4, 0)

@@ -13,7 +13,7 @@ import pyvips
 import tiny
 from click.testing import CliRunner, Result
 from PIL import Image
-from small_files import write_onnx
+from small_files import write_onnx, write_tflite
 
 from exporters.apply.apply import apply
 from exporters.apply.painter import open_file
@@ -255,13 +255,36 @@ def test_wrong_usage(model, tmp_path: Path, extra: tuple[object, ...], code: int
     assert (done.exit_code, words in done.stderr) == (code, True), done.stderr
 
 
-def test_files_need_no_torch(model, tmp_path: Path) -> None:
-    save(tmp_path / "a.png", photo(40, 40))
-    line = ["apply", str(model[0]), str(tmp_path / "a.png"), "--output-dir", str(tmp_path / "out"), *RANGES]
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_files_need_no_torch(model, tmp_path: Path, kind: str) -> None:
+    path = model[0] if kind == "onnx" else tmp_path / "small.tflite"
+    if kind == "tflite":
+        write_tflite(path)
+    pixels = photo(60, 50)
+    save(tmp_path / "a.png", pixels)
+    line = [
+        "apply",
+        str(path),
+        str(tmp_path / "a.png"),
+        "--output-dir",
+        str(tmp_path / "out"),
+        *RANGES,
+        "--json",
+    ]
     script = (
-        "import sys\nsys.modules['torch'] = None\nsys.modules['skimage'] = None\n"
+        "import sys\n"
+        "for name in ('torch', 'skimage', 'litert_torch', 'onnx'):\n    sys.modules[name] = None\n"
         f"from pocketgan.cli import main\nmain({line!r})"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "a.png").is_file()
+    (picture,) = json.loads(done.stdout)["pictures"]
+    assert picture["tiles"] > 1 and picture["seam"] < 0.01
+    made = read_picture(tmp_path / "out" / "a.png").pixels
+    if kind == "onnx":
+        wanted = whole(model[1], pixels / 255) * 255
+    else:  # the same file with room for the whole picture and tiles of its own cut
+        painter = open_file(path, {"input_range": (0.0, 1.0), "output_range": (0.0, 1.0)})
+        corner = painter.paint(pixels[:32, :32].astype(np.float32) / 255) * 255
+        made, wanted = made[:28, :28], corner[:28, :28]
+    assert np.abs(made - wanted).max() < 0.51

@@ -20,6 +20,7 @@ from benchmarks.report.pictures import LIMIT
 from benchmarks.report.records import Layer
 from benchmarks.report.run_folder import read_run
 from benchmarks.report.summary import summary, summary_json
+from benchmarks.report.trade import trade
 from benchmarks.report.watched import Vector
 from benchmarks.statistics import speed_up
 from compressor.data.images import write_image
@@ -317,6 +318,39 @@ def test_operators_outside_the_delegate_are_named(run):
     kept = {"nodes": 104, "delegated": 98, "partitions": 3, "kept": {"MIRROR_PAD": 5, "TANH": 1}}
     edit(run / "bench" / "bench.json", lambda d: [s.update(delegation=kept) for s in d["series"]])
     assert "partly , not MIRROR_PAD (5), TANH" in Text(report(run)).text
+
+
+def test_what_int8_costs_is_a_curve_of_psnr_against_latency(run):
+    points = [
+        {"floated": 0, "share": 0.0, "psnr": 31.2, "drop": 0.9, "chosen": False},
+        {"floated": 2, "share": 0.2, "psnr": 38.4, "drop": 0.3, "chosen": True},
+        {"floated": 5, "share": 0.5, "psnr": 44.6, "drop": 0.1, "chosen": False},
+    ]
+    drop = {"images": [["a", 30.0, 29.625]], "limit": 0.5}
+
+    def planned(document):
+        for file in document["files"]:
+            if file["precision"] == "int8":
+                file.update(trade=points, drop=drop)
+
+    page = run / "export" / "compressed" / "export.json"
+    edit(page, planned)
+    rows = find(read_run(run)).rows
+    by_name = {(row.group, row.name): row for row in rows}
+    row, whole = (by_name["compressed", f"generator-{p}.onnx"] for p in ("int8", "fp32"))
+    found = trade(row, rows)
+    ours, theirs = row.timings[0].summary.median, whole.timings[0].summary.median
+    assert [step.latency for step in found.steps] == pytest.approx(
+        [ours - (theirs - ours) * 0.25, ours, ours + (theirs - ours) * 0.375]
+    )  # 0.2 and 0.3 of what lies between a fifth in float and all of it
+    text = Text(report(run)).text
+    assert "Quality against latency" in text and "38.4 dB" in text and "0.900 dB" in text
+    assert "0.375 dB on average, 0.5 allowed" in text and "chosen" in text
+    edit(run / "bench" / "bench.json", lambda d: d.update(series=[]))
+    untimed = trade({(r.group, r.name): r for r in find(read_run(run)).rows}["compressed", row.name], [])
+    assert [step.latency for step in untimed.steps] == [None, None, None]
+    edit(page, lambda d: [file.pop("trade") for file in d["files"]])  # of an older version
+    assert "Quality against latency" not in Text(report(run)).text
 
 
 def test_identical_pictures_have_no_error_and_break_nothing(run):

@@ -16,6 +16,7 @@ from benchmarks.report.pictures import filmstrip, gather
 from benchmarks.report.records import Distillation, Pruning
 from benchmarks.report.run_folder import RunFolder, read_run
 from benchmarks.report.searched import COLOURS, Searching, draw, draw_turn
+from benchmarks.report.trade import trade
 from benchmarks.report.watched import Watched
 from benchmarks.statistics import RATIO_RULE, STABILITY_RULE
 from compressor.files import atomic
@@ -116,6 +117,7 @@ def _charts(run: RunFolder, findings: Findings) -> dict[str, Any]:
         "strip": None,
         **_search_charts(run),
         "latency": _latency(findings),
+        "trades": {f"{r.group}/{r.name}": t for r in findings.rows if (t := trade(r, findings.rows))},
     }
     finite = [image.psnr for image in evaluation.images if math.isfinite(image.psnr)] if evaluation else []
     if len(finite) > 1 and findings.psnr_median is not None and math.isfinite(findings.psnr_median):

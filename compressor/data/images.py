@@ -78,6 +78,26 @@ def read_image(path: Path, channels: int = 3) -> np.ndarray:
     return np.repeat(pixels, channels, axis=2) if pixels.shape[2] != channels else pixels
 
 
+def need_readable(paths: Sequence[Path], channels: int = 3) -> None:
+    """Read every picture once, so that a broken one is known before long work begins.
+
+    Raises:
+        PocketganError: some cannot be read; all of them are named.
+    """
+    broken = []
+    for path in dict.fromkeys(paths):
+        try:
+            read_image(path, channels)
+        except PocketganError as error:
+            broken.append(f"{path}: {error.got or error.what}")
+    if broken:
+        raise PocketganError(
+            f"{len(broken)} of {len(set(paths))} pictures cannot be read",
+            got="\n    ".join(broken),
+            fix="mend or remove them, then the same command again; nothing was begun",
+        )
+
+
 def write_image(path: Path, pixels: np.ndarray) -> None:
     """Write (H, W, 1 or 3) values in [0, 1] as an 8-bit file of the kind its ending names."""
     from PIL import Image

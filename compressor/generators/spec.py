@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from compressor.errors import PocketganError
+from compressor.errors import PocketganError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,30 @@ class ImageFormat:
     scale: int = 1
     multiple: int = 1
     channels: tuple[int, int] = (3, 3)
+
+    def __post_init__(self) -> None:
+        for name in ("input_range", "output_range"):
+            low, high = getattr(self, name)
+            if not (math.isfinite(low) and math.isfinite(high) and low != high):
+                raise UsageError(
+                    f"the {name.replace('_', ' ')} does not tell black from white",
+                    got=f"{low:g},{high:g}",
+                    allowed="two different numbers",
+                    fix=f"--{name.replace('_', '-')} 0,1 or -1,1",
+                )
+
+    def need_pictures(self, name: object) -> None:
+        """Refuse a network whose input or output no picture file can hold.
+
+        Raises:
+            UsageError: it has channels other than 1 (grey) or 3 (colour).
+        """
+        if not set(self.channels) <= {1, 3}:
+            raise UsageError(
+                f"{name} is not a generator from picture to picture",
+                got=f"{self.channels[0]} channels in, {self.channels[1]} out",
+                allowed="1 (grey) or 3 (colour)",
+            )
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:

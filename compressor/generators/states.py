@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from compressor.errors import PocketganError
+from compressor.errors import PocketganError, UsageError
+from compressor.files import what_came
 from compressor.generators.misfit import Misfit, Shapes, compare
 
 # Where training programs put the generator's state dict, the best first: averaged weights are what BasicSR's
@@ -45,6 +46,12 @@ def read_state(path: Path) -> State:
     """
     if not path.is_file():
         raise PocketganError(f"there is no file {path}")
+    if path.suffix.lower() in (".onnx", ".tflite"):
+        raise UsageError(
+            f"{path} is an exported file: it can paint and teach, but not be pruned, trained or exported",
+            allowed="the checkpoint or model folder that it was made of",
+            fix=f"pocketgan apply {path} IMAGES --output-dir OUT, or pocketgan search --teacher {path}",
+        )
     if path.stat().st_size == 0:
         raise PocketganError(f"{path} is empty", fix="copy or download it again")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -99,7 +106,7 @@ def _refusal(path: Path, error: Exception) -> PocketganError:
         )
     return PocketganError(
         f"{path} is damaged, or not a PyTorch checkpoint",
-        got=_brief(error),
+        got=what_came(path, _brief(error)),
         allowed=".pth or .pt written by torch.save, .safetensors, or a folder of ours",
         fix="copy or download it again",
     )

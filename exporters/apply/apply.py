@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from compressor.errors import GateError, PocketganError, UsageError
-from compressor.files import claim_folder, sha256
+from compressor.errors import GateError, UsageError
+from compressor.files import claim_folder
 from compressor.progress import Progress
 from exporters.apply.painter import NotPainted, Painter
-from exporters.apply.pictures import Picture, read_picture
-from exporters.apply.reach import Reach, measure
+from exporters.apply.reach import Reach
 from exporters.apply.record import FORMAT, Done, Record
-from exporters.apply.tiles import Seams, Tiling, painted_rows
-from exporters.apply.writer import Writer
+from exporters.apply.work import Unread, Work
 
 __all__ = ["ApplyOptions", "ApplyResult", "apply"]
 
 _USUAL, _USUAL_MADE, _LEAST = 512, 1024, 64  # sides of a tile: in, out, and never below
-_WHOLE_MADE = 1536  # side that a network which looks at the whole picture is given at once
-_MANY = 50  # tiles from which a picture shows its own progress
-_VISIBLE = 1.0  # grey levels
 
 
 @dataclass(frozen=True)
@@ -118,7 +110,7 @@ def apply(
     for part in output.rglob(".*.part"):  # of a call that was killed
         part.unlink(missing_ok=True)
     task = {"format": FORMAT, "model": painter.identity, "side": side, **asdict(options)}
-    work = _Work(painter, options, side, Record(output, task))
+    work = Work(painter, options, side, Record(output, task))
     kept = {
         str(source)
         for source, _ in pictures
@@ -132,7 +124,7 @@ def apply(
                 work.paint(source, target)
             except NotPainted as error:
                 failed.append((str(source), f"{source}: {error}"))
-            except _Unread as error:
+            except Unread as error:
                 failed.append((str(source), str(error)))
             if failed and failed[-1][0] == str(source):
                 progress.note(f"left out: {failed[-1][1]}")
@@ -143,10 +135,6 @@ def apply(
     result = ApplyResult(output, done, len(kept), tuple(failed), notes, work.reach)
     work.record.finish(result.as_json())
     return result
-
-
-class _Unread(PocketganError):
-    """One picture could not be read."""
 
 
 def _side(painter: Painter, options: ApplyOptions) -> int:
@@ -171,102 +159,3 @@ def _side(painter: Painter, options: ApplyOptions) -> int:
             allowed=f"multiples of {multiple}, or 0 for the whole picture at once",
         )
     return options.tile
-
-
-class _Work:
-    """Paints one picture after the other; knows the network's reach once it had to be measured."""
-
-    def __init__(self, painter: Painter, options: ApplyOptions, side: int, record: Record):
-        self.painter, self.options, self.side, self.record = painter, options, side, record
-        self.reach = Reach(**record.reach) if record.reach else None
-
-    def paint(self, source: Path, target: Path) -> None:
-        """One picture from file to file, written down when done."""
-        try:
-            picture = read_picture(source)
-            digest = sha256(source)
-        except (PocketganError, OSError) as error:
-            raise _Unread(str(error)) from error
-        tiling = self._tiling(picture)
-        seams = Seams()
-        height, width = picture.size
-        scale = self.painter.image.scale
-        size = _grown(picture.size, tiling.multiple, self.painter.fixed)
-        convert = picture.values(self.painter.image.channels[0])
-        pixels = picture.pixels
-        if size != picture.size:
-            pixels = np.pad(pixels, [(0, size[0] - height), (0, size[1] - width), (0, 0)], mode="reflect")
-
-        def fetch(top: int, left: int, tall: int, wide: int) -> np.ndarray:
-            return convert(pixels[top : top + tall, left : left + wide])
-
-        watched = contextlib.ExitStack()  # a large picture has a bar of its own
-        bars: list[Progress] = []
-
-        def on_tile(done: int, total: int) -> None:
-            if total >= _MANY and not bars:
-                bars.append(watched.enter_context(Progress(source.name, total)))
-            for bar in bars:
-                bar.update(done)
-
-        writer = Writer(self.record.folder, target, picture, self.painter, beside=self.options.compare)
-        top = 0
-        with watched, writer.open() as write:
-            for rows in painted_rows(self.painter, fetch, size, tiling, seams, on_tile):
-                rows = rows[: height * scale - top, : width * scale]
-                write(rows, top)
-                top += len(rows)
-        self.record.add(
-            Done(
-                picture=str(source),
-                source_sha256=digest,
-                files={str(name): sha256(self.record.folder / name) for name in writer.names},
-                size=(height * scale, width * scale),
-                tiles=seams.tiles,
-                seam=seams.worst if seams.tiles > 1 else None,
-            )
-        )
-
-    def _tiling(self, picture: Picture) -> Tiling:
-        """How to cut a picture; measures the network when the first one has to be cut."""
-        fixed, multiple, (height, width) = self.painter.fixed, self.painter.image.multiple, picture.size
-        tile = fixed or (self.side, self.side)
-        whole = Tiling(fixed or _grown(picture.size, multiple, None), multiple=multiple)
-        fits = height <= tile[0] and width <= tile[1] if fixed else height * width <= self.side**2
-        if fits or not (fixed or self.side):
-            return whole
-        if self.reach is None:
-            pixels = picture.values(self.painter.image.channels[0])(picture.pixels)
-            self.reach = measure(self.painter, pixels, tile)
-            self.record.set_reach(asdict(self.reach))
-        if self.reach.everywhere and not fixed and self.options.tile is None:
-            made = height * width * self.painter.image.scale**2
-            if made <= _WHOLE_MADE**2:
-                return whole
-        return self.reach.tiling(tile, self.options.overlap)
-
-    def notes(self, done: Sequence[Done]) -> list[str]:
-        """What tiles do to the pictures, where that may be seen."""
-        if self.reach is None:
-            return []
-        name, fixed = self.painter.name, self.painter.fixed
-        whole = "export it with a larger --size" if fixed else "--tile 0 paints a picture at once"
-        if self.reach.everywhere and any(each.tiles > 1 for each in done):
-            blend = self.reach.tiling(fixed or (self.side, self.side), self.options.overlap).blend
-            return [
-                f"{name} looks at the whole picture, as instance norms and pooled attention do: tiles differ "
-                f"by up to {self.reach.settled:.0f} grey levels even in their middles, and together they are "
-                f"not what the whole picture would be; they are blended over {blend} pixels. {whole}"
-            ]
-        worst, picture = max(((each.seam or 0.0, each.picture) for each in done), default=(0.0, ""))
-        if worst < _VISIBLE:
-            return []
-        return [f"seams of up to {worst:.1f} grey levels in {picture}: try a larger --overlap; {whole}"]
-
-
-def _grown(size: tuple[int, int], multiple: int, fixed: tuple[int, int] | None) -> tuple[int, int]:
-    """The size that a picture is continued to: multiples, and at least what a file of fixed size takes."""
-    height, width = (
-        max(-(-side // multiple) * multiple, least) for side, least in zip(size, fixed or (0, 0), strict=True)
-    )
-    return height, width

@@ -83,7 +83,11 @@ def open_file(path: Path, stated: Mapping[str, Any] | None = None) -> Painter:
 
 
 def of_generator(generator: Generator) -> Painter:
-    """A generator, run by PyTorch on the CPU at any size that is a multiple of what it needs."""
+    """A generator, run by PyTorch on the CPU at any size that is a multiple of what it needs.
+
+    Raises:
+        UsageError: it does not go from picture to picture.
+    """
     import torch
 
     from compressor.agd.teachers.identity import digest
@@ -106,5 +110,6 @@ def of_generator(generator: Generator) -> Painter:
                 fix="say what its sides must be multiples of: --multiple N",
             ) from error
 
+    generator.spec.image.need_pictures(generator.path)
     identity = digest(generator.sha256, json.dumps(generator.spec.as_json(), sort_keys=True))
     return Painter(generator.path.name, generator.spec.image, None, identity, generator.notes, run)

@@ -12,6 +12,8 @@ walk over the graph would not.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +43,16 @@ class Reach:
     settled: float
     everywhere: bool
 
+    def joined(self, other: Reach) -> Reach:
+        """What holds for the pictures that both were measured on."""
+        contexts = (self.context, other.context)
+        return Reach(
+            multiple=math.lcm(self.multiple, other.multiple),
+            context=None if None in contexts else max(contexts, key=lambda pixels: pixels or 0),
+            settled=max(self.settled, other.settled),
+            everywhere=self.everywhere or other.everywhere,
+        )
+
     def tiling(self, tile: tuple[int, int], overlap: int | None = None) -> Tiling:
         """How to cut: in the middle of just enough context; where none is enough, mixed over an eighth.
 
@@ -55,20 +67,34 @@ class Reach:
         return Tiling(tile, shared, shared // 3 if self.context is None else 0, self.multiple)
 
 
-def measure(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> Reach:
+Region = Callable[[tuple[int, int], int], np.ndarray]
+"""(height, width), place -> that much of the picture there, (height, width, C) float32 in [0, 1]."""
+
+
+def measure(
+    painter: Painter,
+    pixels: np.ndarray,
+    tile: tuple[int, int],
+    convert: Callable[[np.ndarray], np.ndarray] = lambda piece: piece,
+) -> Reach:
     """Find out how much context a network needs.
 
     Args:
         painter: the network.
-        pixels: a picture (H, W, C) in [0, 1] of what it is made for; mirrored where too small.
+        pixels: a picture (H, W, C) of what it is made for; mirrored where too small.
         tile: input (height, width) of a tile.
+        convert: makes of a piece of the picture what `painter` takes, in [0, 1].
     """
-    multiple = _multiple(painter, pixels, tile)
+
+    def region(size: tuple[int, int], place: int) -> np.ndarray:
+        return convert(_region(pixels, size, place))
+
+    multiple = _multiple(painter, region, tile)
     side = min(tile)
     shift = max(multiple, side // 4 // multiple * multiple)
     profile = np.zeros(side, np.float64)
     for place in range(_PLACES):
-        found = _differences(painter, pixels, tile, place, shift)
+        found = _differences(painter, region, tile, place, shift)
         profile[: len(found)] = np.maximum(profile[: len(found)], found)
     reach = max(1, (side - shift) // 2)  # deeper inside there is nothing to compare
     profile = np.maximum.accumulate(profile[:reach][::-1])[::-1]  # at distance k or more
@@ -76,28 +102,28 @@ def measure(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> Reac
         inside = np.flatnonzero(profile <= limit)
         if inside.size and inside[0] <= room:
             return Reach(multiple, int(inside[0]), float(profile[inside[0]]), False)
-    return Reach(multiple, None, float(profile[-1]), _far(painter, pixels, tile) > CLOSE)
+    return Reach(multiple, None, float(profile[-1]), _far(painter, region, tile) > CLOSE)
 
 
-def _far(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> float:
+def _far(painter: Painter, region: Region, tile: tuple[int, int]) -> float:
     """Grey levels that the last quarter of a tile changes by when its first quarter is turned to negative."""
-    region = _region(pixels, tile, 1)
-    other = region.copy()
+    plain = region(tile, 1)
+    other = plain.copy()
     quarter = tile[1] // 4
     other[:, :quarter] = 1 - other[:, :quarter]
     last = -quarter * painter.image.scale
-    change = painter.paint(other)[:, last:] - painter.paint(region)[:, last:]
+    change = painter.paint(other)[:, last:] - painter.paint(plain)[:, last:]
     return float(np.abs(change).max()) * 255.0
 
 
-def _multiple(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> int:
+def _multiple(painter: Painter, region: Region, tile: tuple[int, int]) -> int:
     """The smallest shift that leaves the middle of a tile as it is; the file's own where it says one."""
     known = painter.image.multiple
     steps = [step for step in _MULTIPLES if step % known == 0 and step <= min(tile) // 4] or [known]
     fits = [step for step in steps if all(side % step == 0 for side in tile)] or [known]
     levels = []
     for step in fits:
-        found = _differences(painter, pixels, tile, 1, step)
+        found = _differences(painter, region, tile, 1, step)
         middle = float(found[min(tile) // 4 :].max(initial=0.0))
         if middle <= CLOSE:
             return step
@@ -107,14 +133,14 @@ def _multiple(painter: Painter, pixels: np.ndarray, tile: tuple[int, int]) -> in
 
 
 def _differences(
-    painter: Painter, pixels: np.ndarray, tile: tuple[int, int], place: int, shift: int
+    painter: Painter, region: Region, tile: tuple[int, int], place: int, shift: int
 ) -> np.ndarray:
     """Grey levels that two tiles `shift` apart, down and across, differ by where they overlap.
 
     The k-th of them is the largest at k pixels from the nearest border of the overlap.
     """
-    region = _region(pixels, (tile[0] + shift, tile[1] + shift), place)
-    first, second = (painter.paint(region[at : at + tile[0], at : at + tile[1]]) for at in (0, shift))
+    piece = region((tile[0] + shift, tile[1] + shift), place)
+    first, second = (painter.paint(piece[at : at + tile[0], at : at + tile[1]]) for at in (0, shift))
     scale = painter.image.scale
     height, width = (side - shift for side in tile)
     gap = np.abs(first[shift * scale :, shift * scale :] - second[: height * scale, : width * scale])

@@ -52,7 +52,8 @@ def apply_command(
 
     FILE is one that pocketgan exported (.onnx, .tflite; no PyTorch needed), a model folder or a checkpoint.
     Large pictures are cut into overlapping pieces; every picture becomes a PNG in OUT. Pictures that cannot
-    be read are named and left out; the exit code is then 3.
+    be read, or whose pieces would show (unless --tile or --overlap is given), are named and left out; the
+    exit code is then 3.
     """
     from exporters.apply.apply import ApplyOptions, apply
     from exporters.apply.painter import SUFFIXES, of_generator, open_file

@@ -14,13 +14,20 @@ from pocketgan.options import Answer, command, generator_options
 from pocketgan.texts import decibels, table
 
 if TYPE_CHECKING:
+    from compressor.agd.teachers import Teacher
+    from compressor.generators import Generator
     from pocketgan.source import GeneratorSource
 
 
 @command("eval")
 @click.argument("model", type=options.FILE)
 @options.images
-@click.option("--teacher", type=options.FILE, metavar="CHECKPOINT", help="Compare with this one's pictures.")
+@click.option(
+    "--teacher",
+    type=options.FILE,
+    metavar="TEACHER",
+    help="Compare with the pictures of this checkpoint, model folder, .onnx or .tflite file.",
+)
 @click.option(
     "--reference",
     type=options.FOLDER,
@@ -46,17 +53,24 @@ def eval_command(
     source: Callable[[Path], GeneratorSource],
 ) -> Answer:
     """Measure PSNR and SSIM of MODEL's pictures against a teacher's or against a folder of pictures."""
+    from compressor.agd.teachers import open_teacher
+    from compressor.agd.teachers.opening import is_foreign
     from compressor.data.images import list_images
     from compressor.evaluate import evaluate
     from compressor.files import claim_folder
 
+    guide: Generator | Teacher | None = None
+    if teacher is not None and is_foreign(teacher):
+        guide = open_teacher(teacher, stated=source(model).stated)
+    elif teacher is not None:
+        guide = source(teacher).load()
     with tempfile.TemporaryDirectory(prefix="pocketgan-") as scratch:
         folder = claim_folder(output, resume=resume) if output else Path(scratch)
         result = evaluate(
             source(model).load(),
             list_images(images),
             folder,
-            teacher=source(teacher).load() if teacher else None,
+            teacher=guide,
             reference=reference,
             resume=resume,
         )

@@ -58,6 +58,7 @@ class FileTeacher:
         side = opened.fixed or (_PROBE, _PROBE)
         made = self.run(np.zeros((1, channels, *side), np.float32))
         scale = _scale(path, side, made.shape)
+        ImageFormat(channels=(channels, made.shape[1])).need_pictures(path)
         ranges = {name: given.get(name) or told.get(name) for name in ("input_range", "output_range")}
         if None in ranges.values():
             found = _ranges(path, self.run, (channels, *side), scale)
@@ -77,13 +78,11 @@ class FileTeacher:
             multiple=multiple,
             channels=(channels, made.shape[1]),
         )
-        for name, value in given.items():
-            if name in ("scale", "channels", "size") and tuple(np.atleast_1d(value)) != tuple(
-                np.atleast_1d(getattr(image, name))
-            ):
-                raise UsageError(f"{path} has another {name}", got=value, allowed=getattr(image, name))
         if opened.fixed and image.size != opened.fixed:
-            raise _wrong_size(path, image.size, opened.fixed)
+            raise _wrong_size(path, image.size, opened.fixed, UsageError)
+        for name, words in (("scale", "another scale"), ("channels", "other channels")):
+            if (value := given.get(name)) not in (None, has := getattr(image, name)):
+                raise UsageError(f"{path} has {words}", got=value, allowed=has, fix=f"leave --{name} out")
         self.image, self.notes = image, tuple(notes)
         self.identity = identity_of(opened.content, image)
 
@@ -127,12 +126,14 @@ class FileTeacher:
         return _PROBE
 
 
-def _wrong_size(path: Path, size: tuple[int, int], fixed: tuple[int, int]) -> PocketganError:
-    return PocketganError(
+def _wrong_size(
+    path: Path, size: tuple[int, int], fixed: tuple[int, int], kind: type[PocketganError] = PocketganError
+) -> PocketganError:
+    return kind(
         f"{path} is made for one size of pictures",
         got=f"{size[0]}x{size[1]}",
         allowed=f"{fixed[0]}x{fixed[1]}",
-        fix=f"--size {fixed[0]}x{fixed[1]}, or export the teacher for the size you want",
+        fix=f"--size {fixed[0]}x{fixed[1]}, or export it for the size you want",
     )
 
 
@@ -142,6 +143,8 @@ def _scale(path: Path, side: tuple[int, int], shape: tuple[int, ...]) -> int:
         raise PocketganError(
             f"{path} does not scale its pictures by a whole number",
             got=f"{side[0]}x{side[1]} -> {shape[2]}x{shape[3]}",
+            allowed="the same size, or 2, 3, 4 times as large",
+            fix="export the generator with one picture as input and one as output",
         )
     return scale
 

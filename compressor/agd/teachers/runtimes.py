@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from compressor.errors import PocketganError, missing_extra
-from compressor.files import sha256
+from compressor.files import sha256, what_came
 
 LAYOUTS = ("NCHW", "NHWC")
 _FIX = "export the generator with one picture as input and one as output"
@@ -58,10 +58,11 @@ def open_onnx(path: Path, layout: str | None) -> OpenedFile:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds, which have no common base but this
-        raise PocketganError(f"onnxruntime cannot open {path}", got=_first_line(error)) from error
+        raise _cannot_open(path, "onnxruntime", error) from error
     inputs = session.get_inputs()
     kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
     _one_picture(path, len(inputs), list(inputs[0].shape) if inputs else [], inputs and inputs[0].type, kinds)
+    _only_one(path, "outputs", [output.name for output in session.get_outputs()])
     name, dtype = inputs[0].name, kinds[inputs[0].type]
     shape = [side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape]
     last = _channels_last(shape, layout, "NCHW")
@@ -70,7 +71,7 @@ def open_onnx(path: Path, layout: str | None) -> OpenedFile:
     def run(picture: np.ndarray) -> np.ndarray:
         fed = np.ascontiguousarray(np.moveaxis(picture, 1, 3) if last else picture, dtype)
         made = np.asarray(session.run([result], {name: fed})[0], np.float32)
-        return _first_channels(made, last)
+        return _first_channels(path, made, last)
 
     held = [path, *(path.with_name(path.name + end) for end in (".data", "_data"))]
     content = "".join(sha256(part) for part in held if part.is_file())
@@ -97,12 +98,14 @@ def open_tflite(path: Path, layout: str | None) -> OpenedFile:
         interpreter = Interpreter(model_path=str(path), num_threads=_threads())
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise PocketganError(f"LiteRT cannot open {path}", got=_first_line(error)) from error
+        raise _cannot_open(path, "LiteRT", error) from error
+    _only_one(path, "networks (signatures)", list(interpreter.get_signature_list()) or ["unnamed"])
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     kinds = dict.fromkeys((np.float32, np.float16, np.int8, np.uint8, np.int16))
     entry = inputs[0] if inputs else {"shape_signature": [], "dtype": None}
     signature = [int(side) for side in entry["shape_signature"]]
     _one_picture(path, len(inputs), signature, entry["dtype"], kinds)
+    _only_one(path, "outputs", [output["name"] for output in outputs])
     shape = [side if side > 0 else None for side in signature]
     last = _channels_last(shape, layout, "NHWC")
 
@@ -113,7 +116,8 @@ def open_tflite(path: Path, layout: str | None) -> OpenedFile:
             interpreter.allocate_tensors()
         interpreter.set_tensor(entry["index"], _quantised(fed, entry))
         interpreter.invoke()
-        return _first_channels(_dequantised(interpreter.get_tensor(outputs[0]["index"]), outputs[0]), last)
+        made = _dequantised(interpreter.get_tensor(outputs[0]["index"]), outputs[0])
+        return _first_channels(path, made, last)
 
     return _opened(run, shape, last, f"tflite {sha256(path)}", {})
 
@@ -122,8 +126,23 @@ def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _cannot_open(path: Path, runtime: str, error: Exception) -> PocketganError:
+    return PocketganError(
+        f"{runtime} cannot open {path}",
+        got=what_came(path, error),
+        allowed=f"a whole {path.suffix.lower()} file",
+        fix="copy or export it again; it may be damaged, foreign, or made for another version",
+    )
+
+
+def _only_one(path: Path, what: str, names: Sequence[str]) -> None:
+    if len(names) != 1:
+        raise PocketganError(
+            f"{path} holds several {what}" if names else f"{path} holds no {what}",
+            got=", ".join(names) or "none",
+            allowed="one",
+            fix=_FIX,
+        )
 
 
 def _one_picture(path: Path, inputs: int, shape: list[Any], kind: Any, kinds: Mapping[Any, Any]) -> None:
@@ -137,8 +156,13 @@ def _one_picture(path: Path, inputs: int, shape: list[Any], kind: Any, kinds: Ma
             f"{path} takes several pictures at once", got=f"a batch of {shape[0]}", allowed="1", fix=_FIX
         )
     if kind not in kinds:
-        allowed = ", ".join(getattr(known, "__name__", str(known)) for known in kinds)
-        raise PocketganError(f"{path} takes values of a kind we do not feed", got=kind, allowed=allowed)
+        named, *allowed = (getattr(each, "__name__", str(each)) for each in (kind, *kinds))
+        raise PocketganError(
+            f"{path} takes values of a kind we do not feed",
+            got=named,
+            allowed=", ".join(allowed),
+            fix="export it with float input",
+        )
 
 
 def _channels_last(shape: list[int | None], layout: str | None, usual: str) -> bool:
@@ -149,10 +173,13 @@ def _channels_last(shape: list[int | None], layout: str | None, usual: str) -> b
     return layout == "NHWC"
 
 
-def _first_channels(made: np.ndarray, last: bool) -> np.ndarray:
+def _first_channels(path: Path, made: np.ndarray, last: bool) -> np.ndarray:
     if made.ndim != 4:
         raise PocketganError(
-            "the teacher's output is no picture", got=f"shape {made.shape}", allowed="4 dimensions", fix=_FIX
+            f"{path} does not answer with a picture",
+            got=f"an output of shape {made.shape}",
+            allowed="4 dimensions",
+            fix=_FIX,
         )
     return np.ascontiguousarray(np.moveaxis(made, 3, 1) if last else made)
 
