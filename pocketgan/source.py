@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import UsageError
+from compressor.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -113,6 +114,17 @@ class GeneratorSource:
             UsageError: the size does not suit the network.
         """
         return self._read(self.image())
+
+    def student(self) -> Generator:
+        """As `load`, beside a teacher: `factory` and `arguments` are his, where this is a folder of ours that
+        names a family we know."""
+        from compressor.generators.folder import ARCHITECTURE
+        from compressor.generators.spec import GeneratorSpec
+
+        known = Path() if self.checkpoint is None else self.checkpoint / ARCHITECTURE
+        if known.is_file() and GeneratorSpec.from_json(read_json(known)).family != "custom":
+            return dataclasses.replace(self, factory=None, arguments={}).load()
+        return self.load()
 
     def teacher(self, images: Sequence[Path], device: torch.device | str = "cpu") -> Teacher:
         """Open it as what only answers with pictures.

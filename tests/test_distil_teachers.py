@@ -18,8 +18,8 @@ from torch import nn
 from compressor.agd.teachers import FolderTeacher, open_teacher
 from compressor.data.images import write_image
 from compressor.errors import PocketganError, UsageError
-from compressor.generators import Generator, load
-from compressor.generators.spec import ImageFormat
+from compressor.generators import Generator, load, save
+from compressor.generators.spec import GeneratorSpec, ImageFormat
 from compressor.options import SCHEDULES, DistilOptions
 from compressor.training.distil import distil
 from compressor.training.schedules import Average, Schedule
@@ -218,3 +218,18 @@ def test_the_command_takes_each_kind(pictures, tmp_path):
     for teacher in ((), ("--teacher", student.path, "--teacher-outputs", tmp_path / "made")):
         code, document = call("distill", student.path, *teacher, *common, "--output-dir", tmp_path / "none")
         assert code == 2 and "one teacher" in str(document["error"])
+
+
+def test_the_factory_is_the_teachers_where_the_student_needs_none(pictures, tmp_path):
+    """As after a search: a student of a family we know learns from a network of the user's own."""
+    spec = GeneratorSpec("resnet", {"width": 4, "blocks": 1}, FORMAT)
+    save(spec, spec.build(), tmp_path / "student", {})
+    teacher = generator(tmp_path, 0).path
+    common = ("--images", tmp_path / "pictures", "--factory", FACTORY, "--size", "32x32", "--multiple", "4")
+    line = ("distill", tmp_path / "student", "--teacher", teacher, *common, "--output-dir", tmp_path / "out")
+    code, document = call(*line, "--steps", "2", "--samples", "0")
+    assert code == 0, document
+    code, document = call("eval", tmp_path / "out", "--teacher", teacher, *common)
+    assert code == 0, document
+    code, document = call("eval", tmp_path / "out", *common, "--reference", tmp_path / "pictures")
+    assert code == 2 and "needs no factory" in str(document["error"])

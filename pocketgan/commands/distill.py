@@ -73,7 +73,7 @@ def distill_command(
             got="none" if teacher is None else "two",
             allowed="--teacher TEACHER or --teacher-outputs DIR",
         )
-    student, pictures = source(model).load(), list_images(images)
+    student, pictures = source(model).student(), list_images(images)
     guide: Generator | Teacher
     if teacher_outputs is not None:
         guide = open_teacher(images, outputs=teacher_outputs, images=pictures, image=student.spec.image)

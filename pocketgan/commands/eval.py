@@ -67,7 +67,7 @@ def eval_command(
     with tempfile.TemporaryDirectory(prefix="pocketgan-") as scratch:
         folder = claim_folder(output, resume=resume) if output else Path(scratch)
         result = evaluate(
-            source(model).load(),
+            source(model).student() if teacher else source(model).load(),
             list_images(images),
             folder,
             teacher=guide,
