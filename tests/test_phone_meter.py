@@ -131,3 +131,19 @@ def test_options_that_mean_nothing_are_refused(words: list[str], said: str, tiny
         words = ["prune", str(tiny / "teacher"), *words[1:], *map(str, files)]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 2 and said in done.output + (done.stderr or "")
+
+
+@pytest.mark.acceptance
+def test_the_command_prunes_to_a_latency_on_the_phone(phone: Phone, adb: AdbServer, tiny: Path) -> None:
+    spec = GeneratorSpec("srvgg", {"features": 16, "convolutions": 1, "scale": 2}, ImageFormat(size=(64, 64)))
+    save(spec, spec.build(), tiny / "larger", {})
+    words = ["--images", tiny / "pictures", "--budget", "latency=80%", "--steps", 2, "--json"]
+    words += ["--latency-serial", phone.serial, "--latency-adb-server", f"{adb.host}:{adb.port}"]
+    words += ["--latency-table", tiny / "times.json", "--output-dir", tiny / "out", "--latency-emulated"]
+    done = CliRunner().invoke(main, ["prune", str(tiny / "larger"), *map(str, words)])
+    document = json.loads(done.stdout)
+    assert "latency" in document, document
+    found = document["latency"]
+    assert done.exit_code == (0 if found["met"] else 3), done.output
+    assert found["device"]["emulated"] is True and found["device"]["soc"] == "SM8650"
+    assert found["low"] <= found["measured"] <= found["high"] and phone.left() == []
