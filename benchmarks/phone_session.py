@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from benchmarks.exported import TimedFile
+from benchmarks.samples import now
 from benchmarks.statistics import FEWEST
 from compressor.errors import PocketganError, UsageError
 from compressor.files import claim_folder
@@ -47,6 +48,7 @@ class Course:
     def as_json(self) -> dict[str, Any]:
         """Under the names of bench.json."""
         return {
+            "ended": now(),
             "rounds": self.rounds,
             "heat_after": self.after.as_json(),
             "heat_by_round": list(self.cooldowns),
