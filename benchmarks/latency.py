@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.exported import TimedFile, list_files
-from benchmarks.samples import FORMAT, BenchResult, Series, read_bench
+from benchmarks.samples import FORMAT, BenchResult, Series, now, read_bench
 from benchmarks.statistics import FEWEST
 from compressor.errors import PocketganError, UsageError
 from compressor.files import claim_folder, sha256, write_json
@@ -90,6 +90,7 @@ def bench(
         progress.update(every * rounds)
     document = {
         "format": FORMAT,
+        "ended": now(),
         "machine": facts().as_json(),
         "runtimes": runtimes,
         "order": "interleaved" if blocks == 1 else f"interleaved in {blocks} blocks (memory)",

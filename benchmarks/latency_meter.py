@@ -1,6 +1,6 @@
 """Times networks on this machine for budgets of latency: whole exported files, and what makes up a table:
 layers of a network that is pruned (`compressor.coronet.latency`), operators of a search space
-(`compressor.agd.latency`).
+(`compressor.agd.latency`). On a phone: `benchmarks.phone_meter`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.latency import bench
-from benchmarks.layer_times import KINDS, LayerShape, LayerTimes, LocalTimer
+from benchmarks.latency import BenchResult, bench
+from benchmarks.layer_times import KINDS, LayerShape, LayerTimes, LocalTimer, Timer
 from benchmarks.operator_times import time_operators
 from benchmarks.statistics import median_interval, speed_up
 from compressor.coronet.latency import LayerTable, Measured
@@ -72,7 +72,7 @@ class LocalMeter:
         self.runtime, self.precision, self.threads = runtime, precision, threads
         self.images, self.rounds, self.max_seconds = list(images), rounds, max_seconds
         self.most = _OPERATORS[runtime]
-        self.times = LayerTimes(LocalTimer(runtime, threads), table)
+        self.times = LayerTimes(self._timer(), table)
         self._wholes: dict[str, float] = {}
         self._files: dict[str, bytes] = {}
 
@@ -87,7 +87,7 @@ class LocalMeter:
         parts = [(layer, generator.module.get_submodule(layer.name)) for layer in graph.convolutions()]
         wanted = [(layer, part) for layer, part in parts if isinstance(part, CONVOLUTIONS)]
         found = {}
-        with Progress("layer times", len(wanted)) as progress:
+        with Progress("layer times", len(wanted)) as progress, self._session():
             for done, (layer, part) in enumerate(wanted, 1):
                 precision = self.precision
                 if precision == "int8" and layer.name not in quantised:
@@ -104,7 +104,8 @@ class LocalMeter:
         return found
 
     def operators(self, wanted: Sequence[Alone]) -> list[float]:
-        return time_operators(self.times, self.precision, wanted)
+        with self._session():
+            return time_operators(self.times, self.precision, wanted)
 
     def alone(self, generator: Generator) -> Measured:
         samples = self._timed({"alone": self._file(generator)})["alone"]
@@ -188,14 +189,24 @@ class LocalMeter:
             for name, content in files.items():
                 (place / name).mkdir()
                 (place / name / f"generator-{self.precision}.{KINDS[self.runtime]}").write_bytes(content)
-            result = bench(
-                [place / name for name in files],
-                output=place / "bench",
-                threads=[self.threads],
-                rounds=self.rounds,
-                max_seconds=self.max_seconds,
-            )
+            result = self._bench([place / name for name in files], place / "bench")
             return {series.group: series.samples_ms for series in result.series}
+
+    def _timer(self) -> Timer:
+        return LocalTimer(self.runtime, self.threads)
+
+    def _session(self) -> contextlib.AbstractContextManager[object]:
+        """What is held while many layers are timed."""
+        return contextlib.nullcontext()
+
+    def _bench(self, folders: Sequence[Path], output: Path) -> BenchResult:
+        return bench(
+            folders,
+            output=output,
+            threads=[self.threads],
+            rounds=self.rounds,
+            max_seconds=self.max_seconds,
+        )
 
 
 def _grids(layer: Any, graph: ChannelGraph) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -3,7 +3,7 @@
 A layer is exported alone, at some widths and one picture size, as its network would be (rewrites, precision
 and all), and timed in its real runtime. What is kept goes by device: this machine's id is made of its
 processor, cores, runtime, runtime's version and threads, so timings are never used where they were not
-taken. A phone is one more `Timer`, with an id of its own.
+taken. A phone is one more `Timer`, with an id of its own (`benchmarks.phone_meter`).
 """
 
 from __future__ import annotations

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.exported import TimedFile, list_files
+from benchmarks.phone_session import claim, described, mask_of, take_turns
 from benchmarks.samples import EMULATED, FORMAT, BenchResult, Series
 from benchmarks.statistics import FEWEST
-from compressor.errors import GateError, PocketganError, UsageError
-from compressor.files import claim_folder, sha256, write_json
+from compressor.errors import GateError, PocketganError
+from compressor.files import sha256, write_json
 from compressor.metrics.fidelity import psnr
 from compressor.progress import Progress
-from devices.heat import cool_down, read_frequencies, time_below_top
-from devices.phone import PhoneFacts, facts
+from devices.phone import facts
 from devices.runner.bundle import Bundle, prepare
 from devices.runner.run import Measured, Runner
 from devices.runtimes import Session, open_session
@@ -127,28 +127,13 @@ def bench_on_phone(
         PocketganError: bench.json exists, or a file cannot be run.
         DeviceError: the phone failed; nothing is written.
     """
-    counts = sorted(set(threads or (1,)))
-    if counts[0] < 1 or rounds < FEWEST or warmup < 0:
-        raise UsageError(
-            "threads are counted from 1, and a median needs rounds",
-            got=f"{counts} threads, {rounds} rounds, {warmup} warm-up",
-            allowed=f"1 or more threads, {FEWEST} or more rounds, 0 or more warm-up",
-        )
+    counts = claim(output, threads, rounds, warmup, replace)
     path = output / "bench.json"
-    if path.exists() and not replace:
-        raise PocketganError(
-            f"{path} already holds measurements",
-            fix="choose another --output-dir, or measure again in its place: --force",
-        )
-    claim_folder(output, resume=True)
     files = [item for item in folders if isinstance(item, TimedFile)]
     files += list_files(item for item in folders if isinstance(item, Path))
     entries = _entries(files, counts, seed)
-    known = facts(device)
-    mask = known.clusters[-1].mask if cores == "fast" and known.clusters else None
-    began = time.monotonic()
+    known, began = facts(device), time.monotonic()
     bundles = {runtime: prepare(runtime) for runtime in sorted({entry.file.runtime for entry in entries})}
-    cooldowns: list[dict[str, Any]] = []
     parity: list[PhoneParity] = []
     with (
         Progress(f"bench on {device.serial}", rounds * len(entries)) as progress,
@@ -157,55 +142,41 @@ def bench_on_phone(
         runners = {
             name: Runner(work, bundle, allow_emulated=allow_emulated) for name, bundle in bundles.items()
         }
-        clocks = read_frequencies(device)
-        done = 0
-        while done < rounds and (done < FEWEST or time.monotonic() - began < max_seconds):
-            waited = cool_down(device, progress=progress.note)
-            cooldowns.append({"seconds": waited.seconds, "cooled": waited.cooled, **waited.heat.as_json()})
-            runs = min(_TURN, rounds - done)
-            for number, entry in enumerate(entries):
-                measured, given = runners[entry.file.runtime].measure(
-                    entry.file.path,
-                    entry.values,
-                    threads=entry.threads,
-                    warmup=warmup,
-                    runs=runs,
-                    affinity=mask,
-                    timeout=max(60.0, max_seconds),
-                    with_output=not entry.turns,
-                )
-                entry.turns.append(measured)
-                if given is not None:
-                    parity.append(_compared(entry, given))
-                progress.update(
-                    done * len(entries) + (number + 1) * runs,
-                    ms=measured.samples_ms[-1],
-                    file=entry.file.path.name,
-                )
-            done += runs
-        below_top = time_below_top(clocks, read_frequencies(device))
-        after = facts(device).heat
+
+        def take(entry: _Entry, runs: int) -> float:
+            measured, given = runners[entry.file.runtime].measure(
+                entry.file.path,
+                entry.values,
+                threads=entry.threads,
+                warmup=warmup,
+                runs=runs,
+                affinity=mask_of(known, cores),
+                timeout=max(60.0, max_seconds),
+                with_output=not entry.turns,
+            )
+            entry.turns.append(measured)
+            if given is not None:
+                parity.append(_compared(entry, given))
+            return measured.samples_ms[-1]
+
+        deadline = began + max_seconds
+        course = take_turns(
+            device, entries, take, progress, rounds=rounds, turn=_TURN, least=FEWEST, deadline=deadline
+        )
     emulated = any(turn.emulated for entry in entries for turn in entry.turns)
     document = {
         "format": EMULATED if emulated else FORMAT,
         "emulated": emulated,
-        "machine": _machine(known),
-        "device": known.as_json(),
+        **described(known, cores),
         "runtimes": {name: bundle.version for name, bundle in bundles.items()},
         "runner": _described(bundles),
         "order": f"interleaved, {_TURN} runs a turn, each turn a new process",
-        "rounds": done,
+        **course.as_json(),
         "rounds_asked": rounds,
         "warmup": warmup,
         "seconds": time.monotonic() - began,
         "input": f"uniform random values in the input range, the same for every file ({seed})",
         "memory": MEMORY,
-        "cores": cores,
-        "affinity": None if mask is None else f"{mask:x}",
-        "heat_before": known.heat.as_json(),
-        "heat_after": after.as_json(),
-        "heat_by_round": cooldowns,
-        "share_below_top_frequency": below_top,
         "parity": [item.as_json() for item in parity],
         "left_behind": work.left_behind,
     }
@@ -270,19 +241,6 @@ def _refuse_differing(parity: Sequence[PhoneParity], serial: str) -> None:
                 allowed=f"PSNR in dB of at least {PARITY_DB}",
                 fix="the phone's kernels may be at fault: try the other runtime or precision",
             )
-
-
-def _machine(known: PhoneFacts) -> dict[str, Any]:
-    """The phone under the names that reports know from HostFacts."""
-    count = sum(len(cluster.cores) for cluster in known.clusters) or None
-    return {
-        "cpu": f"{known.chip}, {known.cores}",
-        "architecture": "aarch64",
-        "cores": count,
-        "logical_cores": count,
-        "governor": known.clusters[-1].governor if known.clusters else None,
-        "system": f"Android {known.android} on {known.maker} {known.model}".strip(),
-    }
 
 
 def _described(bundles: dict[str, Bundle]) -> dict[str, Any]:

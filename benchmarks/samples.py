@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ class BenchResult:
     def as_json(self) -> dict[str, Any]:
         """The document of bench.json, raw samples included."""
         return {**self.document, "series": [asdict(item) for item in self.series]}
+
+
+def now() -> str:
+    """The time as a session records it: UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def read_bench(path: Path, *, allow_emulated: bool = False) -> BenchResult:

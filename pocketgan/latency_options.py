@@ -16,6 +16,15 @@ from pocketgan.options import FILE, F
 if TYPE_CHECKING:
     from benchmarks.latency_meter import LocalMeter
 
+_NAMES = (
+    "latency_runtime",
+    "latency_precision",
+    "latency_threads",
+    "latency_table",
+    "latency_serial",
+    "latency_adb_server",
+    "latency_emulated",
+)
 MeterFor = Callable[[Sequence[Budget], Sequence[Path]], "LocalMeter | None"]
 """From budgets and pictures (for INT8 ranges) to what latency is measured with; None if no budget asks."""
 
@@ -25,8 +34,7 @@ def latency_options(function: F) -> F:
 
     @functools.wraps(function)
     def collect(*args: Any, **kwargs: Any) -> Any:
-        names = ("latency_runtime", "latency_precision", "latency_threads", "latency_table")
-        given = {name: value for name in names if (value := kwargs.pop(name)) is not None}
+        given = {name: value for name in _NAMES if (value := kwargs.pop(name)) not in (None, False)}
         return function(*args, meter_for=functools.partial(_meter, given), **kwargs)
 
     made: Any = collect
@@ -35,7 +43,7 @@ def latency_options(function: F) -> F:
             click.option(
                 "--latency-runtime",
                 type=click.Choice(["onnxruntime", "litert"]),
-                help="For latency budgets: what runs the file on this machine.  [default: onnxruntime]",
+                help="For latency budgets: what runs the file.  [default: onnxruntime]",
             ),
             click.option(
                 "--latency-precision",
@@ -54,6 +62,21 @@ def latency_options(function: F) -> F:
                 help="For latency budgets: where timings of layers and operators are kept, to be taken "
                 "only once.  "
                 "[default: layer_times.json in the user's cache folder]",
+            ),
+            click.option(
+                "--latency-serial",
+                metavar="SERIAL",
+                help="For latency budgets: time on this phone (see pocketgan devices), not on this machine.",
+            ),
+            click.option(
+                "--latency-adb-server",
+                metavar="HOST[:PORT]",
+                help="For latency budgets: the phone is on another machine's adb server.",
+            ),
+            click.option(
+                "--latency-emulated",
+                is_flag=True,
+                help="For latency budgets: take times of an emulated processor; they stay marked.",
             ),
         )
     ):
@@ -85,12 +108,28 @@ def _meter(given: dict[str, Any], budgets: Sequence[Budget], images: Sequence[Pa
             flag = "--" + next(iter(given)).replace("_", "-")
             raise UsageError(f"{flag} means nothing to this budget", allowed="--budget latency=50%")
         return None
-    from benchmarks.latency_meter import LocalMeter
+    return open_meter(given, images)
 
-    return LocalMeter(
-        given.get("latency_runtime", "onnxruntime"),
-        given.get("latency_precision", "fp32"),
-        given.get("latency_threads", 1),
-        images,
-        table=given.get("latency_table"),
-    )
+
+def open_meter(given: Mapping[str, Any], images: Sequence[Path]) -> LocalMeter:
+    """This machine as what latency is measured with, or the phone that `latency_serial` names.
+
+    Args:
+        given: values of the options above by their names; what is not there has its default.
+        images: pictures, for INT8 ranges of whole networks.
+    """
+    runtime, precision = given.get("latency_runtime", "onnxruntime"), given.get("latency_precision", "fp32")
+    threads, table = given.get("latency_threads", 1), given.get("latency_table")
+    serial, emulated = given.get("latency_serial"), given.get("latency_emulated", False)
+    if serial is None:
+        if emulated or given.get("latency_adb_server"):
+            raise UsageError("there is no phone to time on", fix="say which: --latency-serial SERIAL")
+        from benchmarks.latency_meter import LocalMeter
+
+        return LocalMeter(runtime, precision, threads, images, table=table)
+    from benchmarks.phone_meter import PhoneMeter
+    from devices.adb import AdbTransport
+    from devices.adb_server import server_at
+
+    phone = AdbTransport(serial, server_at(given.get("latency_adb_server")))
+    return PhoneMeter(phone, runtime, precision, threads, images, table=table, allow_emulated=emulated)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +121,32 @@ def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:
         connection.execute("insert into farm_schema values (99)")
     with pytest.raises(PocketganError, match="later pocketgan"):
         Store(tmp_path / "farm.sqlite", "run")
+
+
+def test_one_coordinator_holds_a_store_however_the_last_one_died(tmp_path: Path) -> None:
+    """By processes of their own, the first of which is killed."""
+    script = (
+        "import sys, pathlib\n"
+        "from benchmarks.farm.store import Store\n"
+        "with Store(pathlib.Path(sys.argv[1]), 'run') as store, store.alone():\n"
+        "    print('holds', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    path = tmp_path / "farm.sqlite"
+    line = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None and first.stdout.readline() == "holds\n"
+        with Store(path, "run") as store, Store(tmp_path / "other.sqlite", "run") as other, other.alone():
+            assert store.record(ROW) and list(store.rows())  # others may look, and even write
+            with pytest.raises(UsageError, match="another coordinator") as caught, store.alone():
+                pass
+            assert caught.value.exit_code == 2
+            first.kill()
+            first.wait()
+            with store.alone():
+                assert store.finished() == {ROW.job: "measured"}
+            with store.alone():  # and it was let go
+                pass
 
 
 # Addresses and keys

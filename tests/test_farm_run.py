@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections import Counter
@@ -54,6 +55,26 @@ def test_phones_die_workers_and_the_coordinator_are_killed(adb: AdbServer, tmp_p
     documents = [read_json(path) for path in written]
     assert all(document["format"] == EMULATED for document in documents)
     assert {series["file"] for document in documents for series in document["series"]} == names
+
+
+def test_a_second_coordinator_is_refused_while_the_first_lives(adb: AdbServer, tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, 1)
+    with started(plan, adb) as first:  # there is no phone, so it waits for one
+        deadline = time.monotonic() + 60
+        while not first.store.with_name("farm.sqlite.lock").exists():
+            assert first.process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        with started(plan, adb) as second:
+            answer = second.end()
+        assert answer["code"] == answer["exit_code"] == 2 and "another coordinator" in str(answer["error"])
+        assert first.process.poll() is None
+        family = psutil.Process(first.process.pid).children(recursive=True)
+    psutil.wait_procs(family, timeout=20)  # it was killed, and blocks nobody
+    lines = json.loads(plan.read_text()) | {"wait_for_phones": 0.1}
+    plan.write_text(json.dumps(lines))
+    with started(plan, adb) as third:
+        answer = third.end()
+    assert answer["code"] == 1 and answer["infrastructure"] == 1
 
 
 @pytest.mark.acceptance

@@ -86,6 +86,33 @@ def test_few_outliers_decide_nothing() -> None:
     assert judge(calm, disturbed).verdict == "same"
 
 
+def test_disturbances_only_add_time_and_so_the_lower_quartile_is_the_steadier() -> None:
+    """A tenth of the samples is 8 % longer, in sessions that differ by nothing else: 5 % is plain to see."""
+    chance = np.random.default_rng(5)
+    sides = [
+        [[factor * (20.0 if chance.random() > 0.1 else 21.6) for _ in range(30)] for _ in range(5)]
+        for factor in (1.0, 1.05)
+    ]
+    found = judge(*sides)
+    assert found.verdict == "slower" and found.change == pytest.approx(0.05, abs=1e-9)
+
+
+def test_a_slowdown_of_the_upper_half_alone_does_not_pass() -> None:
+    half = [20.0, 20.0, 21.6, 21.6, 21.6] * 6  # stable by itself, its lower quartile as before
+    found = judge([[20.0] * 30] * 5, [half] * 5)
+    assert found.verdict == "unstable" and found.change == pytest.approx(0)
+    assert str(found.reason) == "lower quartiles are 0.0% faster, but medians 8.0% slower: measure again"
+
+
+@pytest.mark.parametrize(("before", "after"), [(30, 7), (9, 30), (60, 33)])
+def test_sides_of_different_lengths_compare(before: int, after: int) -> None:
+    """What differs in number of rounds is no slowdown, though the noise is one-sided."""
+    chance = np.random.default_rng(before)
+    sides = [[list(20 + chance.exponential(0.5, count)) for _ in range(5)] for count in (before, after)]
+    found = judge(*sides)
+    assert found.verdict != "slower" and found.change == pytest.approx(0, abs=0.01)
+
+
 @pytest.mark.parametrize("sides", [([], [[1.0] * 9]), ([[1.0] * 9], []), ([[0.0] * 9], [[1.0] * 9])])
 def test_impossible_sides_are_refused(sides: tuple[list[list[float]], list[list[float]]]) -> None:
     with pytest.raises(ValueError):
@@ -143,11 +170,12 @@ def test_false_alarms_are_rarer_than_one_in_a_hundred() -> None:
 
 def test_a_slowdown_of_5_percent_is_found_and_never_passes() -> None:
     found = verdicts(1.05, ASSUMED_DRIFT, times=40, seed=2)
-    assert share(found, "same", "faster") < 0.02  # the rest have no verdict, which is no pass
-    summaries = {name: summarise(values) for name, values in recorded().items()}
-    quiet = {name: own for name, own in found.items() if summaries[name].iqr < 0.05 * summaries[name].median}
-    assert len(quiet) == 8 and share(quiet, "slower") > 0.95
-    assert share(found, "slower") > 0.9
+    assert share(found, "same", "faster") < 0.01  # what is neither found nor passes has no verdict
+    assert share(found, "slower") > 0.95 * (1 - share(found, "unstable"))
+    # Sessions of one series are called unstable by `STABILITY_RULE` as often as not; of all the others:
+    borderline = {"resnet litert fp32 odd": found.pop("resnet litert fp32 odd")}
+    assert share(borderline, "unstable") > 0.3
+    assert len(found) == 12 and share(found, "slower") > 0.95
 
 
 def test_twice_the_assumed_drift_raises_few_alarms() -> None:

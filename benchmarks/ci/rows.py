@@ -47,7 +47,7 @@ class Judged:
         verdict: "faster", "slower", "same", "unstable", "missing" (was not measured now) or "new"
             (has no baseline).
         reason: in words, for every verdict but "same".
-        change: new over baseline minus 1; above 0 is slower. None without a figure.
+        change: new over baseline minus 1, of lower quartiles; above 0 is slower. None without a figure.
         low, high: its 98 % interval.
         p: of the one-sided rank test in the direction of the change.
         baseline_ms, new_ms: medians; of several sessions, the geometric mean of theirs.

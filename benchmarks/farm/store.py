@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.errors import PocketganError, missing_extra
+from compressor.errors import PocketganError, UsageError, missing_extra
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
@@ -95,6 +96,32 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self._engine.dispose()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the store for one coordinator; others may read it meanwhile.
+
+        An exclusive transaction on a file beside the store, which the operating system ends with its process,
+        however that dies. Databases on a server are not held: name two coordinators' runs apart there.
+
+        Raises:
+            UsageError: another coordinator holds it.
+        """
+        path = self._url.database
+        if self._url.get_backend_name() != "sqlite" or not path or path == ":memory:":
+            yield
+            return
+        with contextlib.closing(sqlite3.connect(f"{path}.lock", timeout=0, isolation_level=None)) as lock:
+            try:
+                lock.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                raise UsageError(
+                    f"another coordinator works on {path}",
+                    got=str(error),
+                    allowed="one at a time",
+                    fix="wait until it ends, or stop it; or choose another --output-dir",
+                ) from error
+            yield
 
     def finished(self) -> dict[str, str]:
         """Jobs of this run that need no more work, and their status."""

@@ -89,6 +89,34 @@ def lines(
     return Chart(Markup("").join(parts), across, up)
 
 
+def history(summaries: Sequence[Summary], ends: tuple[str, str], title: str) -> Chart:
+    """A series from session to session: medians joined by a line, the middle half of each a bar.
+
+    The scale is near the values, so that some percent can be seen; `ends` names the first and last session.
+    """
+    low, high = min(one.p25 for one in summaries), max(one.p75 for one in summaries)
+    room = max(0.25 * (high - low), 0.05 * high)
+    up, places = axis(max(0.0, low - room), high + room, 4), [
+        (1000 * (index + 0.5) / len(summaries), one) for index, one in enumerate(summaries)
+    ]  # fmt: skip
+    parts = [_OPEN.format(1000, 300, title)]
+    parts += [
+        Markup('<line class="grid" x1="0" x2="1000" y1="{0:.1f}" y2="{0:.1f}"/>').format(300 * (1 - share))
+        for share, _ in up.ticks
+    ]
+    for x, one in places:
+        top, bottom = 300 * (1 - up.share(one.p75)), 300 * (1 - up.share(one.p25))
+        parts.append(
+            Markup('<rect class="half" x="{:.1f}" y="{:.1f}" width="8" height="{:.1f}"/>').format(
+                x - 4, top, max(2.0, bottom - top)
+            )
+        )
+    line = "L".join(f"{x:.1f} {300 * (1 - up.share(one.median)):.1f}" for x, one in places)
+    parts.append(Markup('<path class="smooth" d="M{}"/></svg>').format(line))
+    ticks = ((places[0][0] / 1000, ends[0]), (places[-1][0] / 1000, ends[1]))
+    return Chart(Markup("").join(parts), Axis(0.0, 1.0, ticks[: min(2, len(places))]), up)
+
+
 def layers(rows: Sequence[Layer]) -> Chart | None:
     """Output channels layer by layer: the original's column behind, the compressed one's before it."""
     if not rows:

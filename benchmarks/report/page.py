@@ -8,7 +8,7 @@ import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.report import figures, front, words
 from benchmarks.report.findings import BASELINE, Findings, Row, Timing, busy, find, precision_remarks
@@ -20,6 +20,9 @@ from benchmarks.report.trade import trade
 from benchmarks.report.watched import Watched
 from benchmarks.statistics import RATIO_RULE, STABILITY_RULE
 from compressor.files import atomic
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _HERE = Path(__file__).resolve().parent
 
@@ -46,8 +49,8 @@ def report(run: Path) -> Path:
     return page
 
 
-def render(run: RunFolder) -> str:
-    """The page's text."""
+def templates() -> Environment:
+    """The templates of this folder, with what they need to write figures."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -69,27 +72,36 @@ def render(run: RunFolder) -> str:
         "threads": words.threads,
         "significant": words.significant,
     }
+    return environment
+
+
+def render(run: RunFolder) -> str:
+    """The page's text."""
     findings = find(run)
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("template.html").render(
-        run=run,
-        findings=findings,
-        style=(_HERE / "page.css").read_text(encoding="utf-8"),
-        script=script,
-        script_hash=digest,
-        metrics=words.METRICS,
-        gallery=gather(run.evaluation) if run.evaluation else None,
-        busy=busy(run),
-        remarks=precision_remarks(findings),
-        stability_rule=STABILITY_RULE,
-        ratio_rule=RATIO_RULE,
-        baseline=BASELINE,
-        # a run divides its pictures; one picture alone serves as both parts
-        held_out=bool(run.recipe and run.evaluation and len(run.evaluation.images) > 1),
-        command=_command(run.environment),
-        unstable=sum(t.summary.unstable is not None for row in findings.rows for t in row.timings),
-        **_charts(run, findings),
+    return (
+        templates()
+        .get_template("template.html")
+        .render(
+            run=run,
+            findings=findings,
+            style=(_HERE / "page.css").read_text(encoding="utf-8"),
+            script=script,
+            script_hash=digest,
+            metrics=words.METRICS,
+            gallery=gather(run.evaluation) if run.evaluation else None,
+            busy=busy(run),
+            remarks=precision_remarks(findings),
+            stability_rule=STABILITY_RULE,
+            ratio_rule=RATIO_RULE,
+            baseline=BASELINE,
+            # a run divides its pictures; one picture alone serves as both parts
+            held_out=bool(run.recipe and run.evaluation and len(run.evaluation.images) > 1),
+            command=_command(run.environment),
+            unstable=sum(t.summary.unstable is not None for row in findings.rows for t in row.timings),
+            **_charts(run, findings),
+        )
     )
 
 

@@ -180,7 +180,8 @@ def _measured(latency: Mapping[str, Any]) -> Measured:
         low,
         high,
         attempts=len(latency["attempts"]),
-        device=" ".join(str(device[key]) for key in ("runtime", "precision", "cpu") if key in device),
+        device=" ".join(str(device[key]) for key in ("runtime", "precision", "cpu", "phone") if key in device)
+        + (", EMULATED" if device.get("emulated") else ""),
         networks=len(table["networks"]),
         ratios=(float(table["sum_over_measured"]["least"]), float(table["sum_over_measured"]["most"])),
         wrong=(float(table["corrected"]["mean"]), float(table["corrected"]["most"])),

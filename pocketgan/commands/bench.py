@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Measure again though OUT holds measurements.")
 @options.resume
-@click.option("--serial", help="Measure on this phone (see pocketgan devices) with our arm64 runner.")
+@click.option("--serial", help="Measure on this phone (see pocketgan devices).")
 @click.option("--adb-server", metavar="HOST[:PORT]", help="Phones of another machine's adb server.")
 @click.option(
     "--cores",
@@ -52,6 +52,28 @@ if TYPE_CHECKING:
     show_default=True,
     help="Cores of the phone to stay on: all, or its fastest cluster.",
 )
+@click.option(
+    "--runner",
+    type=click.Choice(["arm64", "benchmark_model"]),
+    default="arm64",
+    show_default=True,
+    help="What runs the files on the phone: our runner on its processor, or Google's tool.",
+)
+@click.option(
+    "--benchmark-model",
+    "tool",
+    type=options.FILE,
+    metavar="PATH",
+    help="Google's benchmark_model for Android, arm64.",
+)
+@click.option(
+    "--delegate",
+    type=click.Choice(["cpu", "gpu", "nnapi", "npu"]),
+    default="cpu",
+    show_default=True,
+    help="What benchmark_model hands the file to.",
+)
+@click.option("--allow-fallback", is_flag=True, help="A delegate may leave operators to the processor.")
 @click.option("--allow-emulated", is_flag=True, help="Take times of an emulated processor; they stay marked.")
 @format_options
 def bench_command(
@@ -66,6 +88,10 @@ def bench_command(
     serial: str | None,
     adb_server: str | None,
     cores: str,
+    runner: str,
+    tool: Path | None,
+    delegate: str,
+    allow_fallback: bool,
     allow_emulated: bool,
     outputs: Outputs,
 ) -> Answer:
@@ -73,28 +99,33 @@ def bench_command(
     from benchmarks.ci.rows import rows_of
 
     output = output or export_dirs[0].resolve().parent / "bench"
+    _check(serial, resume, runner, tool, delegate, allow_fallback)
     if serial is not None:
-        if resume:
-            raise UsageError("a session on a phone cannot be resumed", fix="measure again: --force")
         from benchmarks.on_phone import OtherPicture, bench_on_phone
+        from benchmarks.on_phone_by_tool import bench_by_tool
         from devices.adb import AdbTransport
         from devices.adb_server import server_at
 
         problem = None
         with outputs.told_of_errors(f"bench on {serial}"):
+            device = AdbTransport(serial, server_at(adb_server))
+            shared: dict[str, Any] = {
+                "output": output,
+                "threads": threads,
+                "rounds": rounds,
+                "warmup": warmup,
+                "max_seconds": max_seconds,
+                "cores": cores,
+                "replace": force,
+                "allow_emulated": allow_emulated,
+            }
             try:
-                result = bench_on_phone(
-                    export_dirs,
-                    AdbTransport(serial, server_at(adb_server)),
-                    output=output,
-                    threads=threads,
-                    rounds=rounds,
-                    warmup=warmup,
-                    max_seconds=max_seconds,
-                    cores=cores,
-                    replace=force,
-                    allow_emulated=allow_emulated,
-                )
+                if tool is not None:
+                    result = bench_by_tool(
+                        export_dirs, device, tool, delegate=delegate, allow_fallback=allow_fallback, **shared
+                    )
+                else:
+                    result = bench_on_phone(export_dirs, device, **shared)
             except OtherPicture as error:
                 problem, result = error, error.result
         outputs.write(rows_of(result))
@@ -116,15 +147,42 @@ def bench_command(
     return Answer(_text(result), result.as_json())
 
 
+def _check(
+    serial: str | None, resume: bool, runner: str, tool: Path | None, delegate: str, allow_fallback: bool
+) -> None:
+    if serial is not None and resume:
+        raise UsageError("a session on a phone cannot be resumed", fix="measure again: --force")
+    if runner == "benchmark_model" and serial is None:
+        raise UsageError("benchmark_model runs on phones", fix="say which: --serial SERIAL")
+    if (runner == "benchmark_model") != (tool is not None):
+        raise UsageError(
+            "--runner benchmark_model and --benchmark-model PATH go together",
+            fix="download Google's benchmark_model for Android, arm64, and give its path",
+        )
+    if tool is None and (delegate != "cpu" or allow_fallback):
+        raise UsageError(
+            "delegates are benchmark_model's", fix="--runner benchmark_model --benchmark-model PATH"
+        )
+
+
 def _on_phone(result: BenchResult) -> str:
     """What ran where, and a warning that cannot be missed when nothing real did."""
+    from benchmarks.ci.rows import plain
+
     document = result.document
     device = document["device"]
     lines = [f"{device['maker']} {device['model']}: {device['chip']}, {device['cores']}, {document['order']}"]
     if document["emulated"]:
         lines.append("EMULATED: no phone's processor ran this; the times mean nothing, the outputs count.")
-    worst = max((item["max_abs"] for item in document["parity"]), default=0.0)
-    lines.append(f"Outputs on the phone equal this machine's to {worst:.2%} of their range at worst.")
+    if document["parity"]:
+        worst = max(item["max_abs"] for item in document["parity"])
+        lines.append(f"Outputs on the phone equal this machine's to {worst:.2%} of their range at worst.")
+    else:
+        lines.append("benchmark_model gives no outputs, so none were compared with this machine's.")
+    for series in result.series:
+        for item in (series.delegation or {}).get("replaced", ()):
+            told = f"{item['delegated']} of {item['nodes']} nodes"
+            lines.append(f"{plain(series.file)}: {told} on {plain(item['delegate'])}")
     return "\n".join(lines) + "\n\n"
 
 

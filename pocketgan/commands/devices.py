@@ -1,32 +1,91 @@
-"""`pocketgan devices`: the phones that adb sees, and whether one is fit to measure on."""
+"""`pocketgan devices`: the phones that adb sees, whether one is fit to measure on, and tables of timings."""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compressor.errors import PocketganError, UsageError
-from pocketgan.options import Answer, command
+from pocketgan.options import FILE, Answer, Numbers, command
 from pocketgan.texts import table
 
 if TYPE_CHECKING:
+    from benchmarks.phone_meter import Profiled
     from devices.adb_server import AdbServer
     from devices.phone import Listed
     from devices.preflight import Preflight
 
 
 @command("devices")
-@click.argument("action", type=click.Choice(["list", "doctor"]), default="list")
+@click.argument("action", type=click.Choice(["list", "doctor", "profile"]), default="list")
 @click.argument("serial", required=False)
 @click.option("--adb-server", metavar="HOST[:PORT]", help="Phones of another machine's adb server.")
 @click.option("--connect", metavar="HOST[:PORT]", multiple=True, help="Connect a phone on the network first.")
 @click.option("--allow-emulated", is_flag=True, help="An emulated processor is no failure.")
+@click.option(
+    "--space", "spaces", multiple=True, metavar="NAME", help="Profile: a search space, or its file."
+)
+@click.option(
+    "--model",
+    "models",
+    type=FILE,
+    multiple=True,
+    metavar="CHECKPOINT",
+    help="Profile: a generator to be pruned; time its layers.",
+)
+@click.option(
+    "--size", type=Numbers("HxW", int, "x", 2), help="Profile: input size.  [default: the usual one]"
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["onnxruntime", "litert"]),
+    default="onnxruntime",
+    show_default=True,
+    help="Profile: what runs the files.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Profile: of the files.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Profile: threads of an inference.",
+)
+@click.option(
+    "--latency-table",
+    "timings",
+    type=FILE,
+    metavar="FILE",
+    help="Profile: the table to fill.  [default: layer_times.json in the user's cache folder]",
+)
 def devices_command(
-    action: str, serial: str | None, adb_server: str | None, connect: tuple[str, ...], allow_emulated: bool
+    action: str,
+    serial: str | None,
+    adb_server: str | None,
+    connect: tuple[str, ...],
+    allow_emulated: bool,
+    spaces: tuple[str, ...],
+    models: tuple[Path, ...],
+    size: tuple[int, int] | None,
+    runtime: str,
+    precision: str,
+    threads: int,
+    timings: Path | None,
 ) -> Answer:
-    """List phones (list, the default), or check one before measuring on it (doctor SERIAL)."""
+    """List phones (list, the default), check one before measuring on it (doctor SERIAL), or time on it what
+    latency budgets look up (profile SERIAL).
+
+    A table that profile filled serves `search` and `prune` with --latency-serial SERIAL --latency-table FILE.
+    """
     from devices.adb_server import server_at
     from devices.phone import list_phones
 
@@ -37,7 +96,38 @@ def devices_command(
         phones = list_phones(server)
         return Answer(_listing(phones), {"phones": [phone.as_json() for phone in phones]})
     serial = serial or _only(list(server.states()))
-    return _doctor(serial, server, allow_emulated)
+    if action == "doctor":
+        return _doctor(serial, server, allow_emulated)
+    if not spaces and not models:
+        raise UsageError("say what to time", allowed="--space NAME, --model CHECKPOINT, or several of them")
+    wanted = [_space(name, size) for name in spaces], [_generator(path, size) for path in models]
+    from pocketgan.latency_options import open_meter
+
+    given: dict[str, Any] = {
+        **{"latency_runtime": runtime, "latency_precision": precision, "latency_threads": threads},
+        **{"latency_table": timings, "latency_serial": serial, "latency_adb_server": adb_server},
+        "latency_emulated": allow_emulated,
+    }
+    from benchmarks.phone_meter import profile
+
+    found = profile(open_meter(given, []), *wanted)
+    return Answer(_profiled(found, serial), found.as_json())
+
+
+def _space(name: str, size: tuple[int, int] | None) -> Any:
+    from dataclasses import replace
+
+    from compressor.agd.fitting import fitted
+    from compressor.agd.space import load_space
+
+    space = load_space(name)
+    return fitted(space, replace(space.image, size=size)) if size else space
+
+
+def _generator(path: Path, size: tuple[int, int] | None) -> Any:
+    from pocketgan.source import GeneratorSource
+
+    return GeneratorSource(path, size=size).load()
 
 
 def _doctor(serial: str, server: AdbServer, allow_emulated: bool) -> Answer:
@@ -52,6 +142,18 @@ def _doctor(serial: str, server: AdbServer, allow_emulated: bool) -> Answer:
         failed = next(check for check in found.checks if check.passed is False)
         problem = PocketganError(f"{serial} is not fit to measure on: {failed.name}", fix=failed.fix)
     return Answer(_report(found), found.as_json(), problem)
+
+
+def _profiled(found: Profiled, serial: str) -> str:
+    device = found.device
+    lines = [f"{device['phone']} ({device['chip']}): {found.measured} timings taken in {found.seconds:.0f} s"]
+    if device.get("emulated"):
+        lines.append("EMULATED: no phone's processor ran this; the times mean nothing.")
+    for name, (low, high) in found.spaces.items():
+        lines.append(f"{name}: operators sum up to {low / 1e6:.3f} ms at least, {high / 1e6:.3f} at most")
+    lines += [f"{name}: {count} layers" for name, count in found.layers.items()]
+    told = f"--latency-serial {serial} --latency-table {found.table}"
+    return "\n".join([*lines, "", str(found.table), f"  next: pocketgan search or prune ... {told}"])
 
 
 def _only(serials: list[str]) -> str:

@@ -92,7 +92,7 @@ def _run(plan: Path, output: Path, url: str | None, name: str, link: Link | None
     asked = read_plan(plan)
     jobs = list_jobs(asked, plan.resolve().parent)
     with Store(url or output / "farm.sqlite", name) as store:
-        with Farm(link, hosting) as farm:
+        with store.alone(), Farm(link, hosting) as farm:
             result = carry_out(asked, jobs, store, farm)
         keys = {job.key for job in jobs}
         unwell = [row for row in store.rows() if row.job in keys and row.status != "measured"]
