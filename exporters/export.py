@@ -162,6 +162,7 @@ def _one(job: Job, path: Path, kind: str, precision: str, threshold: float) -> E
         notes=made.notes,
         trade=made.trade,
         drop=drop,
+        departures=made.departures,
     )
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from compressor.data.images import fit, read_image, to_tensor
 from compressor.errors import PocketganError, missing_extra
 from exporters import int8
+from exporters.departures import Departure, asked_for
 from exporters.drop import Drop, Point, Truth
 from exporters.parity import check, compare
 from exporters.result import Delegation
-from exporters.runtime import Run, delegation, open_onnx, open_tflite
+from exporters.runtime import Run, examine, open_onnx, open_tflite
 from exporters.versions import versions
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Made:
     float_layers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     trade: tuple[Point, ...] = ()
+    departures: tuple[Departure, ...] = ()
 
     def open(self) -> Run:
         return open_onnx(self.content) if self.runtime == "onnxruntime" else open_tflite(self.content)
@@ -235,7 +237,9 @@ class Job:
     def _tflite(self, content: bytes, kind: str, **facts) -> Made:
         from exporters import tflite as target
 
-        return Made(content, "litert", kind, target.constant_types(content), delegation(content), **facts)
+        counts, found = examine(content, lambda: asked_for(self.graph()))
+        facts["departures"] = found
+        return Made(content, "litert", kind, target.constant_types(content), counts, **facts)
 
     def _tflite_half(self) -> Made:
         from exporters import quantise_tflite
