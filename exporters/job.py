@@ -12,6 +12,7 @@ import numpy as np
 
 from compressor.errors import PocketganError, missing_extra
 from exporters import int8
+from exporters.departures import asked_for
 from exporters.drop import Drop, Truth
 from exporters.facts import facts
 from exporters.int8 import Picture
@@ -19,7 +20,7 @@ from exporters.made import Made
 from exporters.onnx import OPSET
 from exporters.parity import check, compare
 from exporters.pictures import other_size, outputs, tensor
-from exporters.runtime import Run, delegation
+from exporters.runtime import Run, examine
 
 if TYPE_CHECKING:
     import onnx
@@ -238,8 +239,9 @@ class Job:
         from exporters import tflite as target
 
         types = target.constant_types(content)
+        counts, found = examine(content, lambda: asked_for(self.graph()))
         content = target.finish(content, self._facts(kind, "NHWC"))
-        return Made(content, "litert", kind, types, delegation(content), **told)
+        return Made(content, "litert", kind, types, counts, departures=found, **told)
 
     def _tflite_half(self) -> Made:
         from exporters import quantise_tflite

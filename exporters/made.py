@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from exporters.departures import Departure
 from exporters.drop import Point
 from exporters.result import Delegation
 from exporters.runtime import Run, open_onnx, open_tflite
@@ -22,6 +23,7 @@ class Made:
     float_layers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     trade: tuple[Point, ...] = ()
+    departures: tuple[Departure, ...] = ()
 
     def open(self) -> Run:
         return open_onnx(self.content) if self.runtime == "onnxruntime" else open_tflite(self.content)

@@ -10,6 +10,7 @@ from typing import Any
 
 from compressor.errors import PocketganError
 from compressor.files import read_json, write_json
+from exporters.departures import Departure
 from exporters.drop import Drop, Point
 
 FORMAT = "pocketgan.export/1"
@@ -110,6 +111,7 @@ class ExportedFile:
         parity: against the PyTorch module.
         dtypes: constants stored in the file, counted by their type.
         delegation: of a TFLite file.
+        departures: its TRANSPOSEs and what XNNPACK does not run, each explained where that can be.
         float_layers: of an INT8 file, the convolutions kept in float.
         trade: of an INT8 file that was planned, the divisions tried, from most integers to most floats.
         drop: of an INT8 file held to true pictures, how much further from them it is than the network.
@@ -134,6 +136,7 @@ class ExportedFile:
     error: str | None = None
     trade: tuple[Point, ...] = ()
     drop: Drop | None = None
+    departures: tuple[Departure, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -152,11 +155,12 @@ class ExportedFile:
             "notes": list(self.notes),
             "trade": [asdict(point) for point in self.trade],
             "drop": None if self.drop is None else self.drop.as_json(),
+            "departures": [asdict(each) for each in self.departures],
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ExportedFile:
-        """Read one record; `trade` and `drop` are newer than the others."""
+        """Read one record; `trade`, `drop` and `departures` are newer than the others."""
         return cls(
             **{name: document[name] for name in _PLAIN},
             peak_mb=document.get("peak_mb"),  # files of earlier versions have none
@@ -167,6 +171,7 @@ class ExportedFile:
             notes=tuple(document["notes"]),
             trade=tuple(Point(**point) for point in document.get("trade", ())),
             drop=None if document.get("drop") is None else Drop.from_json(document["drop"]),
+            departures=tuple(Departure(**each) for each in document.get("departures", ())),
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from exporters.departures import Asked, Departure, departures
 from exporters.result import Delegation
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -71,12 +72,22 @@ def tflite_interpreter(model: bytes, *, keep_tensors: bool = False, delegate: bo
 
 
 def delegation(model: bytes) -> Delegation:
-    """Count the nodes of a TFLite file that XNNPACK takes, and the partitions they fall into.
+    """Count the nodes of a TFLite file that XNNPACK takes, and the partitions they fall into."""
+    return examine(model)[0]
+
+
+def examine(model: bytes, asked: Callable[[], Asked] = tuple) -> tuple[Delegation, tuple[Departure, ...]]:
+    """Count what XNNPACK takes of a TFLite file, as `delegation`, and name each exception.
 
     A node belongs to a partition when one of the partition's results depends on it through nothing
     but the partition's own inputs and constants.
+
+    Args:
+        model: the file's bytes.
+        asked: what of the network moves axes (`exporters.departures`).
     """
-    operations = tflite_interpreter(model)._get_ops_details()
+    interpreter = tflite_interpreter(model)
+    operations = interpreter._get_ops_details()
     partitions = [op for op in operations if op["op_name"] == "DELEGATE"]
     nodes = [op for op in operations if op["op_name"] != "DELEGATE"]
     maker: Mapping[int, dict] = {int(out): node for node in nodes for out in node["outputs"]}
@@ -90,4 +101,6 @@ def delegation(model: bytes) -> Delegation:
                 continue
             taken.add(node["index"])
             open_ends += [int(entry) for entry in node["inputs"] if int(entry) not in entries]
-    return Delegation(nodes=len(nodes), delegated=len(taken), partitions=len(partitions))
+    names = {int(tensor["index"]): str(tensor["name"]) for tensor in interpreter.get_tensor_details()}
+    counts = Delegation(nodes=len(nodes), delegated=len(taken), partitions=len(partitions))
+    return counts, departures(nodes, names, taken, asked)

@@ -76,6 +76,7 @@ class Task:
             notes=made.notes,
             trade=made.trade,
             drop=drop,
+            departures=made.departures,
         )
 
     @property

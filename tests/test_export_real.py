@@ -31,8 +31,9 @@ def test_real_generators_give_six_files_near_pytorch(name, shared_data, tmp_path
         assert file.passed, file
         if file.precision != "int8":
             assert file.parity.psnr_min >= 70
-        if name != "IMDN_x4.pth" and file.runtime == "litert":  # IMDN joins six tensors at once
+        if file.runtime == "litert":
             assert file.delegation.partitions == 1, file
+            assert all(each.operator == "TRANSPOSE" and each.why for each in file.departures), file
     assert len(result.files) == 6
 
 

@@ -14,6 +14,7 @@ from compressor.errors import PocketganError
 from exporters import graph as g
 from exporters.equalise import equalise
 from exporters.rewrite import batch_norm, batch_statistics, rewrite_for
+from exporters.rewrite.concatenation import concatenate_channels
 from exporters.rewrite.instance_norm import instance_norm
 from exporters.rewrite.nearest_upsampling import upsample_nearest
 from exporters.rewrite.pixel_shuffle import pixel_shuffle
@@ -43,6 +44,13 @@ def test_reflection_pad_is_bitwise_equal(height, width, left, right, top, bottom
 def test_pixel_shuffle_is_bitwise_equal(height, width, factor, channels, dtype):
     x = picture(2, channels * factor**2, height, width, dtype=dtype)
     assert torch.equal(pixel_shuffle(x, factor), F.pixel_shuffle(x, factor))
+
+
+@few
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=20), sides, sides, dtypes)
+def test_concatenation_is_bitwise_equal(channels, height, width, dtype):
+    parts = [picture(2, each, height, width, dtype=dtype, seed=n) for n, each in enumerate(channels)]
+    assert torch.equal(concatenate_channels(parts), torch.cat(parts, 1))
 
 
 @few

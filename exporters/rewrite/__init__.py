@@ -19,6 +19,7 @@ def rewrite_for(target: Target, graph: fx.GraphModule) -> dict[str, int]:
     from exporters.rewrite import (
         batch_norm,
         batch_statistics,
+        concatenation,
         instance_norm,
         nearest_upsampling,
         pixel_shuffle,
@@ -30,6 +31,7 @@ def rewrite_for(target: Target, graph: fx.GraphModule) -> dict[str, int]:
     passes = {"batch_statistics": batch_statistics.rewrite, "batch_norm": batch_norm.rewrite}
     if target == "litert":
         passes |= {
+            "concatenation": concatenation.rewrite,
             "instance_norm": instance_norm.rewrite,
             "nearest_upsampling": nearest_upsampling.rewrite,
             "pixel_shuffle": pixel_shuffle.rewrite,
