@@ -67,6 +67,10 @@ class OperatorFiles:
         rewrite_for("litert", graph)
         content = tflite.convert(graph, _example(one))
         if spans:
+            tree = tflite.read(content).subgraphs[0]
+            if spans.keys() - {tensor.name.decode() for tensor in tree.tensors}:
+                # A convolution whose activation is fused and ends the file has the output's name.
+                spans[tree.tensors[int(tree.outputs[0])].name.decode()] = Bounds(_SPAN, _SPAN)
             return quantise_tflite.quantise(content, spans)[0]
         return quantise_tflite.half_weights(content) if self.precision == "fp16" else content
 

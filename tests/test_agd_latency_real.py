@@ -54,6 +54,18 @@ def test_operator_files_compute_the_operator(precision: str) -> None:
     assert 3 <= len(files._converted) < made  # the others were given other widths
 
 
+def test_an_operator_that_ends_in_a_fused_activation_holds_integers_for_litert() -> None:
+    pytest.importorskip("litert_torch", reason="needs the export extra")
+    from benchmarks.operator_times import OperatorFiles
+    from exporters.tflite import constant_types
+
+    plain = TRANSLATION.replace("norm: instance\n", "").replace(", norm", "")
+    asked: list[Alone] = []
+    latency_table(space(plain), lambda wanted: [asked.append(one) or 1.0 for one in wanted])  # type: ignore[func-returns-value]
+    one = next(one for one in asked if one.place.operator.name == "down")
+    assert constant_types(OperatorFiles("litert", "int8")(one)).get("int8", 0) > 0
+
+
 def test_the_command_searches_for_a_real_latency(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="needs the export extra")
     from click.testing import CliRunner
