@@ -105,18 +105,23 @@ def main(
     print(table(rows))
 
 
+def pictures_of(case: Case, data: Path) -> tuple[list[Path], list[Path]]:
+    """Pictures to calibrate on, and held-out ones."""
+    from compressor.data.images import list_images, split_held_out
+
+    found = list_images(data / (SETS14 if case.upscales else HORSES))
+    return split_held_out([path for path in found if not path.stem.endswith("_HR")])
+
+
 def row(case: Case, data: Path, calibration: int, folder: Path) -> dict[str, Any]:
     """One network's files, ours and the plain path's; the figures."""
     from benchmarks import plain_path
-    from compressor.data.images import list_images, split_held_out
     from compressor.errors import GateError
     from exporters.export import export, read_export
     from exporters.job import Job
 
     generator = network(case, data, folder)
-    images = SETS14 if case.upscales else HORSES
-    found = [path for path in list_images(data / images) if not path.stem.endswith("_HR")]
-    calibrate, held_out = split_held_out(found)
+    calibrate, held_out = pictures_of(case, data)
     try:
         made = export(
             generator,
