@@ -165,7 +165,7 @@ layers:
 
 
 def uniform(teacher: Teacher, budget: Budget, *, adding: bool = False) -> Generator:
-    """A hand-made network with all layers narrowed by one factor until the budget is used.
+    """A hand-made network, the widths of all layers multiplied by one factor that uses the budget.
 
     `adding`: one for translation adds its input to its output, as those do that are searched.
     """
@@ -184,7 +184,7 @@ def uniform(teacher: Teacher, budget: Budget, *, adding: bool = False) -> Genera
 
 
 def narrowed(definition: str, budget: Budget) -> Generator:
-    """The widest network of a definition whose widths are all multiplied by one factor, within a budget."""
+    """The widest network within a budget, all widths of a definition multiplied by one factor, at most 4."""
     from compressor.agd.cost import cost_table
     from compressor.agd.definition import read_space
     from compressor.agd.reading import parse
@@ -193,7 +193,7 @@ def narrowed(definition: str, budget: Budget) -> Generator:
     from compressor.generators import Generator
 
     assert budget.amount is not None
-    for share in range(256, 0, -1):
+    for share in range(4 * 256, 0, -1):
         widths = {width: max(3, round(width * share / 256)) for width in (64, 128, 256)} | {3: 3}
         scaled = re.sub(r"width: (\d+)", partial(_replaced, widths), definition)
         space = read_space(parse(scaled, "uniform"), "uniform")
