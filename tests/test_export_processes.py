@@ -64,8 +64,9 @@ def wait_for(what, seconds: float = 60.0):
 
 def test_processes_make_the_files_that_one_makes(small, pictures, tmp_path):
     """The plan of INT8, found in one, serves the other."""
-    here = export(small, pictures, tmp_path / "here", size=(32, 32), processes=0)
-    there = export(small, pictures, tmp_path / "there", size=(32, 32), processes=2)
+    both = {"size": (32, 32), "precisions": ("fp32", "int8")}
+    here = export(small, pictures, tmp_path / "here", **both, processes=0)
+    there = export(small, pictures, tmp_path / "there", **both, processes=2)
     assert [file.file for file in here.files] == [file.file for file in there.files]
     for ours, theirs in zip(here.files, there.files, strict=True):
         assert (ours.sha256, ours.parity, ours.float_layers) == (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ SIZE = tiny.SIZE
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("openvino")
     from pocketgan.cli import main
 
     folder = tmp_path_factory.mktemp("openvino")
@@ -39,8 +39,6 @@ def references(folder: Path) -> list:
 
 
 def test_every_precision_loads_and_agrees(exported: Path) -> None:
-    if importlib.util.find_spec("openvino") is None:
-        pytest.skip("openvino is not installed: pip install openvino")
     files = sorted((exported / "out").glob("*.onnx"))
     assert len(files) == 3
     found = beside(files, references(exported), (-1.0, 1.0), rounds=2, threads=1)
@@ -56,8 +54,7 @@ def test_every_precision_loads_and_agrees(exported: Path) -> None:
 
 
 def test_a_file_it_refuses_is_said(tmp_path: Path) -> None:
-    if importlib.util.find_spec("openvino") is None:
-        pytest.skip("openvino is not installed: pip install openvino")
+    pytest.importorskip("openvino")
     (tmp_path / "a.onnx").write_bytes(b"no model")
     with pytest.raises(PocketganError, match="cannot open"):
         open_openvino(tmp_path / "a.onnx", 1)

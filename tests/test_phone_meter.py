@@ -100,6 +100,7 @@ def test_emulated_times_must_be_asked_for(phone: Phone, device: AdbTransport) ->
     assert phone.left() == []
 
 
+@pytest.mark.acceptance  # half a minute, most of it waiting for the phone to come back
 def test_a_phone_that_dies_keeps_what_was_timed(phone: Phone, device: AdbTransport, tiny: Path) -> None:
     ours, space = meter(device, tiny), load_space(tiny / "tiny.yaml")
     original, asked = PhoneTimer.time, []
