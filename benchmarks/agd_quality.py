@@ -132,7 +132,7 @@ def trained(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Medians over seeds (lowest to highest), as Markdown."""
+    """Medians over seeds (lowest to highest; alone where there is one seed), as Markdown."""
     lines = []
     for name in CASES:
         mine = [row for row in rows if row["case"] == name]
@@ -163,7 +163,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+    spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+    return f"{statistics.median(values):.2f}{spread}"
 
 
 if __name__ == "__main__":
