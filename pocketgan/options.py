@@ -154,6 +154,9 @@ seed = click.option(
 resume = click.option(
     "--resume", is_flag=True, help="Go on in --output-dir where an earlier call was stopped."
 )
+adb_server = click.option(
+    "--adb-server", metavar="HOST[:PORT]", help="Phones of another machine's adb server."
+)
 
 
 def generator_options(function: F) -> F:

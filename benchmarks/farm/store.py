@@ -115,6 +115,8 @@ class Store:
             try:
                 lock.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
+                if "locked" not in str(error):  # a disk that is full or read-only
+                    raise PocketganError(f"{path}.lock cannot be held", got=str(error)) from error
                 raise UsageError(
                     f"another coordinator works on {path}",
                     got=str(error),

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Measure again though OUT holds measurements.")
 @options.resume
 @click.option("--serial", help="Measure on this phone (see pocketgan devices).")
-@click.option("--adb-server", metavar="HOST[:PORT]", help="Phones of another machine's adb server.")
+@options.adb_server
 @click.option(
     "--cores",
     type=click.Choice(["all", "fast"]),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compressor.errors import PocketganError, UsageError
+from pocketgan import options
 from pocketgan.options import FILE, Answer, Numbers, command
 from pocketgan.texts import table
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @command("devices")
 @click.argument("action", type=click.Choice(["list", "doctor", "profile"]), default="list")
 @click.argument("serial", required=False)
-@click.option("--adb-server", metavar="HOST[:PORT]", help="Phones of another machine's adb server.")
+@options.adb_server
 @click.option("--connect", metavar="HOST[:PORT]", multiple=True, help="Connect a phone on the network first.")
 @click.option("--allow-emulated", is_flag=True, help="An emulated processor is no failure.")
 @click.option(

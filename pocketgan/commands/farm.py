@@ -42,7 +42,7 @@ ACTIONS = {
 @click.option("--tls-cert", type=options.FILE, help="PEM file of this host's certificate.")
 @click.option("--tls-key", type=options.FILE, help="PEM file of this host's key.")
 @click.option("--insecure", is_flag=True, help="Speak to other hosts without TLS.")
-@click.option("--adb-server", metavar="HOST[:PORT]", help="Phones of another machine's adb server.")
+@options.adb_server
 @click.option("--connect", metavar="HOST[:PORT]", multiple=True, help="Connect a phone on the network.")
 @click.option("--serial", "serials", multiple=True, help="Serve only this phone; may be given again.")
 def farm_command(
