@@ -13,8 +13,8 @@ beside each other.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,9 +168,10 @@ def network(case: Case, data: Path, folder: Path) -> Generator:
     """The network with its weights; without any it is taught first, once."""
     import torch
 
+    from compressor.adversarial.fresh import fresh
     from compressor.agd.teachers import open_teacher
     from compressor.data.images import list_images, split_held_out
-    from compressor.generators import Generator, GeneratorSpec, ImageFormat, load
+    from compressor.generators import load
     from compressor.options import DistilOptions
     from compressor.training.distil import distil
 
@@ -182,10 +183,10 @@ def network(case: Case, data: Path, folder: Path) -> Generator:
         teacher = open_teacher(weights, factory=IMDN, stated={"size": case.size})
     else:
         teacher = open_teacher(data / HORSES, outputs=data / ZEBRAS, images=training)
-    torch.manual_seed(0)
-    spec = GeneratorSpec(case.family, case.arguments, ImageFormat())
-    spec = spec if case.family != "agd" else _chosen(case)
-    fresh = Generator(_like(spec, case), spec.build(), Path(case.family), "")
+    arguments = case.arguments if case.family != "agd" else _chosen(case)
+    student = fresh(case.family, arguments, size=case.size)
+    torch.manual_seed(0)  # PyTorch's start: from N(0, 0.02) deep upscalers without norms do not learn
+    student = replace(student, module=student.spec.build())
     options = DistilOptions(
         steps=case.steps,
         batch=1,
@@ -195,10 +196,10 @@ def network(case: Case, data: Path, folder: Path) -> Generator:
         truth=1.0 if case.upscales else 0.0,
         samples=0,
     )
-    return distil(fresh, teacher, training, folder / "taught", options, resume=True).generator
+    return distil(student, teacher, training, folder / "taught", options, resume=True).generator
 
 
-def _chosen(case: Case) -> Any:
+def _chosen(case: Case) -> Mapping[str, Any]:
     """A network of a search space in the middle of its costs, drawn with a fixed seed."""
     import numpy as np
 
@@ -206,16 +207,7 @@ def _chosen(case: Case) -> Any:
     from compressor.agd.supernet import spec_of
 
     space = load_space(case.arguments["space"])
-    return spec_of(space, Choice.random(space, np.random.default_rng(1)))
-
-
-def _like(spec: Any, case: Case) -> Any:
-    """The spec with the picture format that its training pictures have."""
-    from dataclasses import replace
-
-    from compressor.generators.recognise import MODULES
-
-    return replace(spec, image=replace(MODULES[spec.family].image_format(spec.arguments), size=case.size))
+    return spec_of(space, Choice.random(space, np.random.default_rng(1))).arguments
 
 
 def judged(job: Any, path: Path) -> dict[str, Any]:
