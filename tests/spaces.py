@@ -1,10 +1,16 @@
-"""Random small search spaces, as their definitions, for tests of what must hold in all of them."""
+"""Small search spaces for tests: one that is always the same, and random ones for what must hold in all."""
 
 from __future__ import annotations
 
+import copy
+import itertools
+import math
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
+
+from compressor.agd.space import Choice, SearchSpace
 
 SIDE = 8  # of the pictures
 
@@ -72,3 +78,38 @@ def definitions(draw: st.DrawFn) -> dict[str, Any]:
         },
         "layers": [start, group, *tail, {"name": "picture", "operators": ["picture"], "width": 3}],
     }
+
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "image": {"size": [4, 4]},
+    "operators": {"start": {"body": [{"conv": 3}]}, "picture": {"body": [{"conv": 1}]}},
+    "layers": [
+        {"name": "start", "operators": ["start"], "widths": [2, 5]},
+        {"name": "cell", "operators": ["residual", "dwsblock", "identity"], "widths": [3, 8]},
+        {"name": "end", "operators": ["conv3x3", "identity"], "widths": [2, 8]},
+        {"name": "picture", "operators": ["picture"], "width": 3},
+    ],
+}
+
+
+LAYERS = SMALL["layers"]
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(SMALL), **changes}
+
+
+def everything(space: SearchSpace) -> list[Choice]:
+    operators = itertools.product(*(range(len(p.operators)) for p in space.positions))
+    widths = list(itertools.product(*(range(len(p.widths)) for p in space.positions)))
+    return [Choice(o, w) for o in operators for w in widths]
+
+
+def picture(space: SearchSpace, side: int = SIDE, seed: int = 0) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.rand(2, space.image.channels[0], side, side, generator=draw) * 2 - 1
+
+
+def networks(space: SearchSpace) -> int:
+    return math.prod(len(p.operators) * len(p.widths) for p in space.positions)

@@ -1,14 +1,10 @@
-"""AGD's search spaces, supernet, costs and derived generators: published figures, brute force, properties."""
+"""AGD's search spaces, supernet and derived networks: published figures, brute force, properties."""
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
-import math
-from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,28 +14,16 @@ import torch.nn.functional as F
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spaces import SIDE, definitions
+from spaces import SIDE, SMALL, definitions, everything, networks, picture
 
 from compressor.agd.cost import METRICS, cost_table
 from compressor.agd.definition import read_space, width_table
-from compressor.agd.latency import Alone, latency_table
 from compressor.agd.space import FOLDER, Choice, SearchSpace, load_space, shipped
 from compressor.agd.supernet import Pick, Supernet, derive, spec_of
 from compressor.cost import count
-from compressor.errors import PocketganError, UsageError
-from compressor.generators import GeneratorSpec, load, save
 
 PUBLISHED = [Fraction(k, 12) for k in (4, 6, 8, 10, 12)]
 SEARCHED = ("skip", "conv3x3", "residual", "dwsblock")
-
-
-def picture(space: SearchSpace, side: int = SIDE, seed: int = 0) -> torch.Tensor:
-    draw = torch.Generator().manual_seed(seed)
-    return torch.rand(2, space.image.channels[0], side, side, generator=draw) * 2 - 1
-
-
-def networks(space: SearchSpace) -> int:
-    return math.prod(len(p.operators) * len(p.widths) for p in space.positions)
 
 
 def st_choice(space: SearchSpace, cells: list[str], widths: list[int]) -> Choice:
@@ -332,269 +316,3 @@ def test_gradients_reach_every_weight_of_a_mixture(definition: dict[str, Any], s
             with torch.no_grad():
                 slope = (run(weights + step) - run(weights - step)) / 2e-5
             assert float(gradient[i, k]) == pytest.approx(float(slope), rel=1e-3, abs=1e-7)
-
-
-# -- costs ----------------------------------------------------------------------------------------
-
-SMALL: dict[str, Any] = {
-    "name": "small",
-    "image": {"size": [4, 4]},
-    "operators": {"start": {"body": [{"conv": 3}]}, "picture": {"body": [{"conv": 1}]}},
-    "layers": [
-        {"name": "start", "operators": ["start"], "widths": [2, 5]},
-        {"name": "cell", "operators": ["residual", "dwsblock", "identity"], "widths": [3, 8]},
-        {"name": "end", "operators": ["conv3x3", "identity"], "widths": [2, 8]},
-        {"name": "picture", "operators": ["picture"], "width": 3},
-    ],
-}
-
-
-LAYERS = SMALL["layers"]
-
-
-def changed(**changes: Any) -> dict[str, Any]:
-    return {**copy.deepcopy(SMALL), **changes}
-
-
-def tied() -> dict[str, Any]:
-    """The same, in which the sum of start and end needs equal widths."""
-    definition = copy.deepcopy(SMALL)
-    cell, end = definition["layers"][1:3]
-    del end["widths"]
-    end["width_as"] = "start"
-    again = {**end, "name": "again"}
-    definition["layers"][1:3] = [{"residual": 0.5, "layers": [cell, end]}, again]
-    return definition
-
-
-def everything(space: SearchSpace) -> list[Choice]:
-    operators = itertools.product(*(range(len(p.operators)) for p in space.positions))
-    widths = list(itertools.product(*(range(len(p.widths)) for p in space.positions)))
-    return [Choice(o, w) for o in operators for w in widths]
-
-
-def bridged() -> dict[str, Any]:
-    """The cheapest has the larger width, since the smaller one needs a bridge at its second place."""
-    start, cell, end, picture_ = copy.deepcopy(LAYERS)
-    start |= {"operators": ["picture"], "widths": [7, 8]}
-    cell |= {"operators": ["skip"], "widths": [8]}
-    end = {"name": "end", "operators": ["identity"], "width_as": "start"}
-    return changed(layers=[start, cell, end, picture_])
-
-
-@pytest.mark.parametrize("definition", [SMALL, tied(), bridged()], ids=["free", "tied", "bridged"])
-def test_range_and_expectation_are_those_of_all_networks(definition: dict[str, Any]) -> None:
-    space = read_space(definition)
-    table, choices = cost_table(space, "macs"), everything(space)
-    costs = [table.cost(choice) for choice in choices]
-    assert table.range() == (min(costs), max(costs))
-    assert [table.cost(choice) for choice in table.extremes()] == [min(costs), max(costs)]
-    draw = torch.Generator().manual_seed(0)
-    count_ = len(space.positions)
-    operators, widths = (torch.zeros(count_, n, dtype=torch.float64) for n in (3, 2))
-    for i, position in enumerate(space.positions):
-        for rows, options in ((operators, position.operators), (widths, position.widths)):
-            chances = torch.rand(len(options), dtype=torch.float64, generator=draw)
-            rows[i, : len(options)] = chances / chances.sum()
-    mean = 0.0
-    for choice, cost in zip(choices, costs, strict=True):
-        chance = 1.0
-        for i in range(count_):
-            chance *= float(operators[i, choice.operators[i]] * widths[i, choice.widths[i]])
-        mean += chance * cost
-    assert float(table.expected(operators, widths)) == pytest.approx(mean, rel=1e-12)
-    operators.requires_grad_()
-    widths.requires_grad_()
-    assert torch.autograd.gradcheck(lambda o, w: table.expected(o, w) / 1e3, (operators, widths))
-
-
-@pytest.mark.parametrize("name", shipped())
-def test_expected_cost_of_a_certain_network_is_its_cost(name: str) -> None:
-    space = load_space(name)
-    choice = Choice.random(space, np.random.default_rng(5))
-    operators = F.one_hot(torch.tensor(choice.operators), 7)
-    widths = F.one_hot(torch.tensor(choice.widths), 6)
-    for metric in METRICS:
-        table = cost_table(space, metric)
-        assert int(table.expected(operators.float(), widths.float())) == table.cost(choice)
-
-
-def test_timed_operators_add_up_and_equal_ones_are_timed_once() -> None:
-    space = read_space(tied())
-    timed: list[str] = []
-
-    def times(wanted: Sequence[Alone]) -> list[float]:
-        timed.extend(one.signature for one in wanted)
-        return [float(count(one.build(), one.input_shape).macs + 7) for one in wanted]
-
-    table = latency_table(space, times, constant=100.0)
-    assert len(timed) == len(set(timed))
-    macs, choice = cost_table(space, "macs"), Choice((0, 1, 0, 1, 0), (1, 0, 0, 0, 0))
-    # `again` is an identity of equal widths: no step at all
-    assert table.cost(choice) == macs.cost(choice) + 4 * 7 + 100
-
-
-def test_costs_are_refused_for_pictures_that_do_not_suit() -> None:
-    with pytest.raises(UsageError, match="multiples of 4"):
-        cost_table(load_space("st"), "macs", (1, 3, 30, 32))
-    with pytest.raises(UsageError, match="no such cost"):
-        cost_table(load_space("st"), "watts")
-
-
-def test_identity_of_equal_widths_is_nothing() -> None:
-    space = read_space(SMALL)
-    table = cost_table(space, "params")
-    with_identity = table.cost(Choice((0, 2, 1, 0), (0, 1, 1, 0)))
-    assert with_identity == 3 * 2 * 9 + 2 * 8 + 0 + 8 * 3  # start, a bridge from 2 to 8, nothing, picture
-
-
-# -- definitions ----------------------------------------------------------------------------------
-
-
-def place(**changes: Any) -> dict[str, Any]:
-    definition = copy.deepcopy(SMALL)
-    definition["layers"][1] |= changes
-    return {
-        **definition,
-        "layers": [{k: v for k, v in d.items() if v is not None} for d in definition["layers"]],
-    }
-
-
-def operator(*body: Any, **more: Any) -> dict[str, Any]:
-    return changed(operators={**SMALL["operators"], "mine": {"body": list(body), **more}})
-
-
-@pytest.mark.parametrize(
-    ("definition", "message"),
-    [
-        (changed(layer=[]), "there is no 'layer'; did you mean 'layers'"),
-        (changed(format="pocketgan.space/2"), "a format we do not know"),
-        (changed(norm="batch"), "there is no 'batch'"),
-        (changed(image={"sizes": [4, 4]}), "did you mean 'size'"),
-        (changed(image={"input_range": [1, 0]}), "does not rise"),
-        (changed(layers=[]), "layers is not a list"),
-        (changed(multipliers=["1e99"]), "not a positive number or fraction"),
-        (changed(name="train"), "is no name"),
-        ([], "is not a section"),
-        (place(operators=["residual", "dwsblok"]), "did you mean 'dwsblock'"),
-        (place(operators=["skip", "skip"]), "stands twice"),
-        (place(name="start"), "two positions of this name"),
-        (place(name="a.b"), "is no name"),
-        (place(width=3), "says its width 2 times"),
-        (place(widths=None), "says its width 0 times"),
-        (place(widths=[5, 3]), "do not rise"),
-        (place(widths=[0]), "not a whole number"),
-        (place(widths=None, width=True), "not a whole number"),
-        (place(widths=None, width_as="strat"), "did you mean 'start'"),
-        (place(repeat=0), "not a whole number"),
-        (place(repeat=1001), "not a whole number"),
-        (place(stride=2), "there is no 'stride'"),
-        (operator({"conv": 3, "too": "out"}), "did you mean 'to'"),
-        (operator({"conv": 2}), "odd kernels"),
-        (operator({"conv": 3, "to": "5"}), "is no width"),
-        (operator({"conv": 3, "to": "in"}), "does not end in the output's width"),
-        (operator({"conv": 3}, {"shuffle": 2}), "a shuffle by 2 cannot divide"),
-        (operator({"conv": 3, "stride": 2}, shortcut=True), "cannot have a shortcut"),
-        (operator("rel"), "did you mean 'relu'"),
-        (operator({"konv": 3}), "did you mean 'conv'"),
-        (operator({"conv": 3, "bias": 1}), "not true or false"),
-        (operator(), "does nothing"),
-        (operator({"conv": 3}, last=[{"conv": 3}]), "a layer with channels of its own"),
-        (changed(layers=LAYERS[:-1]), "the last position makes the picture"),
-        (changed(layers=[{"residual": 1, "layers": LAYERS[:2]}, *LAYERS[2:]]), "adds different widths"),
-    ],
-)  # fmt: skip
-def test_definitions_that_do_not_fit(definition: Any, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        read_space(definition)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name: a\nname: b\n", "set twice"),
-        ("name: &x a\nbase: *x\n", "anchors"),
-        ("name: !!python/object:os.system a\n", "tags"),
-        ("name: [\n", "not YAML"),
-        ("\x00", "not YAML"),
-    ],
-)
-def test_files_that_are_no_settings(text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(UsageError, match=message):
-        load_space(tmp_path / "mine.yaml")
-
-
-def test_a_space_that_is_not_there_is_told_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean 'sr_tail'"):
-        load_space("sr_tial")
-
-
-def test_a_user_adds_operators_and_widths_in_a_file(tmp_path: Path) -> None:
-    """Copy a shipped file, add an operator and a width: nothing else is needed."""
-    definition = yaml.safe_load((FOLDER / "st.yaml").read_text())
-    definition["operators"]["ghost"] = {
-        "body": [{"conv": 1, "to": "out/2"}, "norm", "relu", {"depthwise": 5}, "norm", {"conv": 1}],
-        "shortcut": True,
-    }
-    cell = next(layer for layer in definition["layers"] if layer["name"] == "cell")
-    cell["operators"].append("ghost")
-    cell["widths"] = [16, 48, 100]
-    del cell["widths_of"]
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(definition))
-    space = load_space(tmp_path / "mine.yaml")
-    choice = Choice((0, 0, 0, *[4] * 9, 0, 0, 0), (0, 0, 0, *[1] * 9, 0, 0, 0))
-    assert set(space.names(choice)[3:12]) == {"ghost"} and set(space.widths(choice)[3:12]) == {48}
-    net, x = Supernet(space, 0), picture(space, 16)
-    with torch.no_grad():
-        assert torch.allclose(derive(net, choice).module(x), net(x, net.picks_of(choice)), atol=1e-5)
-
-
-def test_the_example_of_the_documentation() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "search-spaces.md").read_text()
-    space = read_space(yaml.safe_load(text.split("```yaml")[1].split("```")[0]))
-    net, choice = Supernet(space, 0), Choice.random(space, np.random.default_rng(0))
-    with torch.no_grad():
-        y = net(picture(space, 16), net.picks_of(choice))
-    assert y.shape == (2, 3, 16, 16) and count(derive(net, choice).module, (1, 3, 16, 16)).uncounted == ()
-
-
-def test_sums_that_begin_together_are_nested() -> None:
-    """x + 3 * (x + 2 * x) is 10 x: which sum is the outer one counts."""
-    inner = {"residual": 2, "layers": [{"name": "nothing", "operators": ["identity"], "width": 3}]}
-    definition = {"name": "nested", "layers": [{"residual": 3, "layers": [inner]}]}
-    definition["layers"] = [*definition["layers"], {"name": "end", "operators": ["identity"], "width": 3}]
-    space = read_space(definition)
-    net, x = Supernet(space, 0), picture(space)
-    assert torch.allclose(net(x, net.picks_of(Choice.widest(space))), 10 * x)
-
-
-# -- the family -----------------------------------------------------------------------------------
-
-
-def test_a_derived_network_is_saved_and_loaded(tmp_path: Path) -> None:
-    from compressor.generators.inspection import inspect
-
-    space = load_space("sr_tail")
-    generator = derive(Supernet(space, 0), Choice.random(space, np.random.default_rng(2)))
-    assert GeneratorSpec.from_json(json.loads(json.dumps(generator.spec.as_json()))) == generator.spec
-    save(generator.spec, generator.module, tmp_path / "model", {})
-    loaded, x = load(tmp_path / "model"), picture(space)
-    with torch.no_grad():
-        assert torch.equal(loaded.module(x), generator.module(x))
-    assert loaded.spec == generator.spec and loaded.spec.image.scale == 4
-    found = inspect(tmp_path / "model", size=(16, 16))
-    assert found.family == "agd" and found.cost == count(generator.module, (1, 3, 16, 16))
-
-
-def test_a_folder_with_an_operator_the_space_does_not_have(tmp_path: Path) -> None:
-    space = load_space("st")
-    generator = derive(Supernet(read_space(SMALL), 0), Choice.widest(read_space(SMALL)))
-    save(generator.spec, generator.module, tmp_path, {})
-    document = json.loads((tmp_path / "architecture.json").read_text())
-    document["arguments"]["operators"][1] = "conv7x7"
-    (tmp_path / "architecture.json").write_text(json.dumps(document))
-    with pytest.raises(PocketganError, match="no such operator at cell"):
-        load(tmp_path)
-    with pytest.raises(UsageError, match="no choice"):
-        derive(Supernet(read_space(SMALL), 0), Choice.widest(space))
