@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from networks import Small
 from safetensors.torch import save_file
-from test_teachers import onnx_file
+from teaching import onnx_file
 from test_training import Killed, _kill_after
 from torch import nn
 
