@@ -18,17 +18,16 @@ from exporters.lanes import Lanes, processes_for
 from exporters.onnx import OPSET, OPSETS
 from exporters.parity import THRESHOLDS
 from exporters.pictures import other_size
-from exporters.result import FILE, ExportedFile, ExportResult, read_export
+from exporters.result import FILE, PRECISIONS, USUAL, ExportedFile, ExportResult, read_export
 from exporters.task import Task
 from exporters.versions import versions
 
 if TYPE_CHECKING:
     from compressor.generators import Generator
 
-__all__ = ["FORMATS", "PRECISIONS", "export", "read_export"]
+__all__ = ["FORMATS", "PRECISIONS", "USUAL", "export", "read_export"]
 
 FORMATS = ("onnx", "tflite")
-PRECISIONS = ("fp32", "fp16", "int8")
 _AIMED = 0.8  # of the drop that is allowed
 _MARGIN = 1.0  # dB from the calibration pictures, which INT8 is planned on, to those it is held to
 
@@ -39,7 +38,7 @@ def export(
     output: Path,
     *,
     formats: Sequence[str] = FORMATS,
-    precisions: Sequence[str] = PRECISIONS,
+    precisions: Sequence[str] = USUAL,
     size: tuple[int, int] | None = None,
     calibration: int = 16,
     parity_images: int = 4,
@@ -61,7 +60,9 @@ def export(
         images: real pictures; INT8 ranges are measured on `calibration` of them, spread evenly.
         output: the folder; it gets generator-PRECISION.FORMAT and export.json.
         formats: of "onnx" (onnxruntime, NCHW) and "tflite" (LiteRT, NHWC); input and output are float32.
-        precisions: of "fp32", "fp16" and "int8".
+        precisions: of "fp32", "fp16", "int8" (static: ranges are measured beforehand), "int8-dynamic" (ranges
+            are those of each picture) and "w8a16" (int8 weights, 16-bit activations; an ONNX file is then of
+            opset 21 at the least). What a goal asks of INT8 it asks of the static one.
         size: input (height, width); by default the generator's usual one.
         calibration: pictures that INT8 is calibrated on.
         parity_images: pictures that every file is compared on, spread evenly.

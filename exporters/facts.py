@@ -28,7 +28,7 @@ def facts(generator: Generator, size: tuple[int, int], kind: str, layout: str, s
     cost = count(generator.module, (1, image.channels[0], *size))
     found = "learned in training" if generator.ranges else "measured on pictures"
     return {
-        **({"int8_ranges": found} if kind.startswith("int8") else {}),
+        **({"int8_ranges": found} if kind == "int8-static" else {}),
         "name": generator.path.name,
         "family": spec.family,
         "task": "upscaling" if image.scale > 1 else "image to image",

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from compressor.generators import Generator
     from exporters.learned import Learned
 
-_HALF_FROM = 4096  # float weights of so many numbers or more are stored as float16 in an INT8 file
 _EQUAL_ENOUGH = 60.0  # dB between the equalised network and the original, both in float
 
 
@@ -71,26 +70,30 @@ class Job:
 
         Args:
             kind: "onnx" or "tflite".
-            precision: "fp32", "fp16" or "int8".
+            precision: "fp32", "fp16", "int8", "int8-dynamic" or "w8a16".
             threshold: dB that the file will be held to, where there is a choice of how to make it.
 
         Raises:
             PocketganError: a converter failed, or is not installed.
         """
         try:
+            from exporters import integers
+
             match kind, precision:
                 case "onnx", "fp32":
-                    return self._onnx(self.onnx_model, "fp32")
+                    return self.onnx_file(self.onnx_model, "fp32")
                 case "onnx", "fp16":
                     return self._onnx_half(threshold)
-                case "onnx", "int8":
-                    return self._onnx_int8()
                 case "tflite", "fp32":
-                    return self._tflite(self.tflite_model, "fp32")
+                    return self.tflite_file(self.tflite_model, "fp32")
                 case "tflite", "fp16":
                     return self._tflite_half()
-                case "tflite", "int8":
-                    return self._tflite_int8()
+                case _, "int8":
+                    return integers.static(self, kind)
+                case _, "int8-dynamic":
+                    return integers.dynamic(self, kind)
+                case _, "w8a16":
+                    return integers.wide(self, kind)
         except ModuleNotFoundError as error:
             raise missing_extra(error.name or "an export tool", "export") from error
         raise ValueError(f"no file of {kind} {precision}")
@@ -147,9 +150,9 @@ class Job:
 
     @cached_property
     def equalised(self) -> tuple[fx.GraphModule, tuple[str, ...]]:
-        return self._equalised()
+        return self.equalised_for(None)
 
-    def _equalised(self, multiple: int | None = None) -> tuple[fx.GraphModule, tuple[str, ...]]:
+    def equalised_for(self, multiple: int | None) -> tuple[fx.GraphModule, tuple[str, ...]]:
         """The graph made ready for INT8, batch statistics as instance norms, and a note of what was done."""
         import torch
 
@@ -177,18 +180,22 @@ class Job:
 
     @cached_property
     def onnx_model(self) -> onnx.ModelProto:
+        return self.to_onnx(self.onnx_graph())
+
+    def onnx_graph(self) -> fx.GraphModule:
         from exporters.rewrite import rewrite_for
 
         graph = self.graph(self.multiple)
         rewrite_for("onnxruntime", graph)
-        return self._converted(graph)
+        return graph
 
-    def _converted(self, graph: fx.GraphModule) -> onnx.ModelProto:
+    def to_onnx(self, graph: fx.GraphModule, opset: int | None = None) -> onnx.ModelProto:
         from exporters import onnx as target
 
-        return target.convert(graph, self.example, self.opset, self.multiple)
+        return target.convert(graph, self.example, opset or self.opset, self.multiple)
 
-    def _onnx(self, model: onnx.ModelProto, kind: str, **told) -> Made:
+    def onnx_file(self, model: onnx.ModelProto, kind: str, **told) -> Made:
+        """A model with its facts; `told` is what else `Made` holds."""
         from exporters import onnx as target
 
         content = target.finish(copy.deepcopy(model), self._facts(kind, "NCHW"))
@@ -203,7 +210,7 @@ class Job:
         try:
             graph = capture(target.half_precision(self.generator.module), self.example, self.multiple)
             rewrite_for("onnxruntime", graph)
-            half = self._onnx(self._converted(graph), "fp16")
+            half = self.onnx_file(self.to_onnx(graph), "fp16")
             pictures = self._outputs(self.calibrate[:2], self.generator.module)
             found = check(half.open(), pictures, self.output_range, threshold)
             if found.passed:
@@ -211,18 +218,7 @@ class Job:
             reason = f"half arithmetic reached only {found.psnr_min:.1f} dB"
         except PocketganError as error:
             reason = f"half arithmetic failed: {error.what}"
-        return self._onnx(target.store_half(self.onnx_model), "fp16-weights", notes=(reason,))
-
-    def _onnx_int8(self) -> Made:
-        from exporters import onnx as target
-        from exporters import quantise_onnx
-
-        graph, notes = self._equalised(self.multiple) if self.dynamic else self.equalised
-        model = self._converted(copy.deepcopy(graph))
-        quantised, found = quantise_onnx.quantise(model, self.plan.bounds)
-        return self._onnx(
-            target.store_half(quantised, at_least=_HALF_FROM), "int8-static", **self._planned(found, notes)
-        )
+        return self.onnx_file(target.store_half(self.onnx_model), "fp16-weights", notes=(reason,))
 
     # TFLite
 
@@ -235,7 +231,8 @@ class Job:
         rewrite_for("litert", graph)
         return target.convert(graph, self.example)
 
-    def _tflite(self, content: bytes, kind: str, **told) -> Made:
+    def tflite_file(self, content: bytes, kind: str, **told) -> Made:
+        """A model with its facts; `told` is what else `Made` holds."""
         from exporters import tflite as target
 
         types = target.constant_types(content)
@@ -246,19 +243,7 @@ class Job:
     def _tflite_half(self) -> Made:
         from exporters import quantise_tflite
 
-        return self._tflite(quantise_tflite.half_weights(self.tflite_model), "fp16-weights")
-
-    def _tflite_int8(self) -> Made:
-        from exporters import quantise_tflite
-        from exporters import tflite as target
-        from exporters.rewrite import rewrite_for
-
-        graph, notes = self.equalised
-        graph = copy.deepcopy(graph)
-        rewrite_for("litert", graph)
-        model = target.convert(graph, self.example)
-        content, found = quantise_tflite.quantise(model, self.plan.bounds)
-        return self._tflite(content, "int8-static", **self._planned(found, notes))
+        return self.tflite_file(quantise_tflite.half_weights(self.tflite_model), "fp16-weights")
 
     @cached_property
     def plan(self) -> int8.Plan:
@@ -289,14 +274,6 @@ class Job:
         return learned(
             self.generator.module, ranges, self.example, references, self.references, self.output_range
         )
-
-    def _planned(self, found: set[str], notes: tuple[str, ...]) -> dict[str, Any]:
-        """What to say of an INT8 file: layers that lost their name in conversion stayed float too."""
-        lost = tuple(name for name in self.plan.bounds if name not in found)
-        if lost:
-            notes += (f"{len(lost)} layers stayed float, since they could not be told apart in the file",)
-        told = {"notes": (*notes, *self.plan.notes), "trade": self.plan.trade}
-        return {"float_layers": (*self.plan.kept, *lost), **told}
 
     def drop(self, precision: str, run: Run) -> Drop | None:
         """How much further from the true pictures an INT8 file is; None where it is not held to them."""

@@ -15,6 +15,8 @@ from exporters.drop import Drop, Point
 
 FORMAT = "pocketgan.export/1"
 FILE = "export.json"
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "w8a16")
+USUAL = PRECISIONS[:3]  # written where nothing else is said
 GIVEN = "as given"  # the kind of a file that somebody else made: nothing to compare it with
 
 
@@ -102,9 +104,10 @@ class ExportedFile:
     Attributes:
         file: its name in the folder, "generator-fp32.onnx".
         runtime: "onnxruntime" or "litert".
-        precision: what was asked for: "fp32", "fp16" or "int8".
+        precision: what was asked for: "fp32", "fp16", "int8", "int8-dynamic" or "w8a16".
         kind: what it is: "fp32", "fp16" (half arithmetic), "fp16-weights" (half weights, float
-            arithmetic), "int8-static", or `GIVEN` for a file that somebody else made.
+            arithmetic), "int8-static", "int8-dynamic", "w8a16" (int8 weights, 16-bit activations), or `GIVEN`
+            for a file that somebody else made.
         bytes, sha256, seconds: size, hash and the time it took to make and check.
         peak_mb: peak resident memory in MiB of the process that made it, while it did; None: not measured.
         input_layout: "NCHW" or "NHWC"; input and output are float32.
@@ -112,7 +115,7 @@ class ExportedFile:
         dtypes: constants stored in the file, counted by their type.
         delegation: of a TFLite file.
         departures: its TRANSPOSEs and what XNNPACK does not run, each explained where that can be.
-        float_layers: of an INT8 file, the convolutions kept in float.
+        float_layers: of a file with integers, the convolutions kept in float.
         trade: of an INT8 file that was planned, the divisions tried, from most integers to most floats.
         drop: of an INT8 file held to true pictures, how much further from them it is than the network.
         notes: facts a reader should know, in words (ranges used, rewrites made, fallbacks taken).

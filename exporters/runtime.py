@@ -101,6 +101,8 @@ def examine(model: bytes, asked: Callable[[], Asked] = tuple) -> tuple[Delegatio
                 continue
             taken.add(node["index"])
             open_ends += [int(entry) for entry in node["inputs"] if int(entry) not in entries]
-    names = {int(tensor["index"]): str(tensor["name"]) for tensor in interpreter.get_tensor_details()}
+    tensors = interpreter.get_tensor_details()
+    names = {int(tensor["index"]): str(tensor["name"]) for tensor in tensors}
+    wide = {int(tensor["index"]) for tensor in tensors if tensor["dtype"] is np.int16}
     counts = Delegation(nodes=len(nodes), delegated=len(taken), partitions=len(partitions))
-    return counts, departures(nodes, names, taken, asked)
+    return counts, departures(nodes, names, taken, asked, wide)

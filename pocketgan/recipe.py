@@ -21,7 +21,8 @@ from pocketgan.source import GeneratorSource
 from pocketgan.strict_yaml import Value, as_plain, build, parse, put, read_text
 
 FORMATS = ("onnx", "tflite")
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "w8a16")
+USUAL = PRECISIONS[:3]
 
 
 def _at_least_one(section: str, settings: object, *names: str) -> None:
@@ -69,7 +70,7 @@ class Export:
 
     Attributes:
         formats: onnx (for ONNX Runtime) and tflite (for LiteRT).
-        precisions: fp32, fp16 and int8.
+        precisions: of fp32, fp16, int8 (static), int8-dynamic, and w8a16 (int8 weights, 16-bit activations).
         size: input height and width of the files, where not the generator's usual size.
         calibration: pictures that INT8 ranges are measured on.
         parity_images: held-out pictures that each file is compared with PyTorch on.
@@ -83,7 +84,7 @@ class Export:
     """
 
     formats: tuple[str, ...] = FORMATS
-    precisions: tuple[str, ...] = PRECISIONS
+    precisions: tuple[str, ...] = USUAL
     size: tuple[int, int] | None = None
     calibration: int = 16
     parity_images: int = 4
