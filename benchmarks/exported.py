@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compressor.errors import PocketganError
 from devices.runtimes import RUNTIMES
+from exporters.byte_pictures import BYTES
 from exporters.result import FILE, PRECISIONS, read_export
 
 
@@ -21,7 +22,7 @@ class TimedFile:
         runtime: "onnxruntime" or "litert".
         precision: one of `exporters.result.PRECISIONS`, or "unknown" for a foreign file.
         shape: the generator's input as (1, C, H, W), where known.
-        value_range: values of black and white at the input.
+        value_range: values of black and white at the input, 0 and 255 where it is of bytes.
     """
 
     group: str
@@ -103,8 +104,9 @@ def _files(folder: Path, group: str) -> list[TimedFile]:
             continue  # the export says why there is no such file
         if not path.is_file():
             raise PocketganError(f"{path} is listed in {FILE} but missing", fix="export it again")
+        value_range = (low, high) if item.io == "float32" else BYTES
         files.append(
-            TimedFile(group, path, item.runtime, item.precision, (1, channels, height, width), (low, high))
+            TimedFile(group, path, item.runtime, item.precision, (1, channels, height, width), value_range)
         )
     return files
 

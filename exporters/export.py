@@ -13,6 +13,7 @@ from compressor.errors import GateError, PocketganError, UsageError
 from compressor.files import claim_folder, sha256
 from compressor.generators.trial import try_size
 from compressor.progress import Progress
+from exporters.byte_pictures import ZERO_POINTS
 from exporters.drop import Truth, truth
 from exporters.lanes import Lanes, processes_for
 from exporters.onnx import OPSET, OPSETS
@@ -52,6 +53,7 @@ def export(
     dynamic: bool = False,
     opset: int = OPSET,
     processes: int | None = None,
+    integer_io: str | None = None,
 ) -> ExportResult:
     """Write a generator as ONNX and TFLite files of several precisions, and compare each with PyTorch.
 
@@ -59,7 +61,7 @@ def export(
         generator: what to export.
         images: real pictures; INT8 ranges are measured on `calibration` of them, spread evenly.
         output: the folder; it gets generator-PRECISION.FORMAT and export.json.
-        formats: of "onnx" (onnxruntime, NCHW) and "tflite" (LiteRT, NHWC); input and output are float32.
+        formats: of "onnx" (onnxruntime, NCHW) and "tflite" (LiteRT, NHWC).
         precisions: of "fp32", "fp16", "int8" (static: ranges are measured beforehand), "int8-dynamic" (ranges
             are those of each picture) and "w8a16" (int8 weights, 16-bit activations; an ONNX file is then of
             opset 21 at the least). What a goal asks of INT8 it asks of the static one.
@@ -81,6 +83,8 @@ def export(
         opset: of ONNX files, one of `exporters.onnx.OPSETS`.
         processes: 1: a process makes the files; 2: one makes those of each format; None: as many as cores and
             free memory allow; 0: this process makes them, and a converter that crashes takes it along.
+        integer_io: "uint8" or "int8": the static INT8 TFLite file takes and gives a picture's bytes
+            (`exporters.byte_pictures`); all others take and give float32.
         max_drop: dB that INT8's mean PSNR to the true pictures may be below that of the network in float, on
             the pictures compared on; takes the place of `int8_goal`, and is aimed a little lower.
         reference: with `max_drop`, the folder of true pictures, or a teacher's, found by the inputs' names.
@@ -105,6 +109,14 @@ def export(
             allowed="--max-drop DB with --reference DIR; or --min-psnr DB",
             fix="--reference DIR: the wanted output of each picture, or what the teacher made of it",
         )
+    if integer_io is not None and not (
+        integer_io in ZERO_POINTS and "tflite" in formats and "int8" in precisions
+    ):
+        raise UsageError(
+            "integer input and output are of static INT8 TFLite files",
+            got=f"{integer_io} with {', '.join(formats)} in {', '.join(precisions)}",
+            allowed=f"{' or '.join(ZERO_POINTS)}, tflite among the formats, int8 among the precisions",
+        )
     shape = size or generator.spec.image.size
     calibrate, compare = _spread(images, calibration), _spread(images_held_out or images, parity_images)
     try_size(generator, shape)
@@ -117,7 +129,9 @@ def export(
         int8_goal = max_drop * _AIMED
     claim_folder(output, resume=resume)
     result = _described(generator, output, shape, calibrate, compare, limits, int8_goal, held_to)
-    result = replace(result, settings={**result.settings, "dynamic": dynamic, "opset": opset})
+    io = integer_io or "float32"
+    more = {"dynamic": dynamic, "opset": opset, **({} if integer_io is None else {"integer_io": io})}
+    result = replace(result, settings={**result.settings, **more})
     kept = {file.file: file for file in _finished(result)} if resume else {}
 
     wanted = {f"generator-{p}.{k}": (k, p) for k in FORMATS for p in PRECISIONS}
@@ -126,7 +140,7 @@ def export(
     tasks = [Task(output / name, *wanted[name], limits[wanted[name][1]]) for name in left]
     files = dict(kept)
     with Progress("export", total=len(asked), start=len(asked) - len(left)) as progress:
-        setup = (generator, shape, calibrate, compare, int8_goal, held_to, dynamic, opset)
+        setup = (generator, shape, calibrate, compare, int8_goal, held_to, dynamic, opset, io)
         for file in _make(setup, tasks, processes):
             files[file.file] = file
             result = replace(result, files=tuple(files[name] for name in wanted if name in files))

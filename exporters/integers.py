@@ -16,6 +16,7 @@ from exporters import graph as g
 from exporters import onnx as onnx_files
 from exporters import quantise_onnx, quantise_tflite
 from exporters import tflite as tflite_files
+from exporters.byte_pictures import take_bytes
 from exporters.made import Made
 from exporters.rewrite import rewrite_for
 from exporters.simulate import observe
@@ -51,15 +52,18 @@ def static(job: Job, kind: str) -> Made:
     told = {"trade": plan.trade}
     if kind == "onnx":
         graph, notes = job.equalised_for(job.multiple) if job.dynamic else job.equalised
-        model, found = quantise_onnx.quantise(job.to_onnx(copy.deepcopy(graph)), plan.bounds)
+        rounded, found = quantise_onnx.quantise(job.to_onnx(copy.deepcopy(graph)), plan.bounds)
         told |= _told(plan.bounds, plan.kept, found, *notes, *plan.notes)
-        return job.onnx_file(_halved(model), "int8-static", **told)
+        return job.onnx_file(_halved(rounded), "int8-static", **told)
     graph, notes = job.equalised
     graph = copy.deepcopy(graph)
     rewrite_for("litert", graph)
-    content, found = quantise_tflite.quantise(tflite_files.convert(graph, job.example), plan.bounds)
+    if job.io != "float32":
+        take_bytes(graph, job.input_range, job.output_range)
+    model = tflite_files.convert(graph, job.example)
+    content, found = quantise_tflite.quantise(model, plan.bounds, io=job.io)
     told |= _told(plan.bounds, plan.kept, found, *notes, *plan.notes)
-    return job.tflite_file(content, "int8-static", **told)
+    return job.tflite_file(content, "int8-static", io=job.io, **told)
 
 
 def dynamic(job: Job, kind: str) -> Made:

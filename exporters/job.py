@@ -46,6 +46,7 @@ class Job:
         truth: the true pictures that INT8 is planned for and held to.
         dynamic: ONNX files take pictures of any sides that the network can.
         opset: of ONNX files.
+        io: type of the input and output of static INT8 TFLite files: "float32", "uint8" or "int8".
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class Job:
         truth: Truth | None = None,
         dynamic: bool = False,
         opset: int = OPSET,
+        io: str = "float32",
     ):
         self.generator, self.size = generator, size
         self.calibrate, self.compare = calibrate, compare
         self.int8_goal, self.truth = int8_goal, truth
-        self.dynamic, self.opset = dynamic, opset
+        self.dynamic, self.opset, self.io = dynamic, opset, io
+        self.input_range = generator.spec.image.input_range
         self.output_range = generator.spec.image.output_range
 
     def make(self, kind: str, precision: str, threshold: float) -> Made:
@@ -231,14 +234,15 @@ class Job:
         rewrite_for("litert", graph)
         return target.convert(graph, self.example)
 
-    def tflite_file(self, content: bytes, kind: str, **told) -> Made:
+    def tflite_file(self, content: bytes, kind: str, io: str = "float32", **told) -> Made:
         """A model with its facts; `told` is what else `Made` holds."""
         from exporters import tflite as target
 
         types = target.constant_types(content)
         counts, found = examine(content, lambda: asked_for(self.graph()))
-        content = target.finish(content, self._facts(kind, "NHWC"))
-        return Made(content, "litert", kind, types, counts, departures=found, **told)
+        content = target.finish(content, self._facts(kind, "NHWC", io))
+        ranges = None if io == "float32" else (self.input_range, self.output_range)
+        return Made(content, "litert", kind, types, counts, departures=found, io=io, ranges=ranges, **told)
 
     def _tflite_half(self) -> Made:
         from exporters import quantise_tflite
@@ -282,8 +286,8 @@ class Job:
         ours = (output for _, _, output in self.references)
         return self.truth.drop(self.compare, ours, map(run, self.inputs(self.compare)))
 
-    def _facts(self, kind: str, layout: str) -> dict[str, str]:
+    def _facts(self, kind: str, layout: str, io: str = "float32") -> dict[str, str]:
         multiple = self.generator.spec.image.multiple
         free = self.dynamic and layout == "NCHW"
         sides = f"multiples of {multiple}" if free else "x".join(map(str, self.size))
-        return facts(self.generator, self.size, kind, layout, sides)
+        return facts(self.generator, self.size, kind, layout, sides, io)

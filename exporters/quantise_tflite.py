@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exporters import tflite
+from exporters.byte_pictures import BYTES
 from exporters.chatter import kept_quiet
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def half_weights(model: bytes) -> bytes:
     return _quantised(model, recipe, None, "storing half weights")
 
 
-def quantise(model: bytes, bounds: Mapping[str, Bounds], bits: int = 8) -> tuple[bytes, set[str]]:
+def quantise(
+    model: bytes, bounds: Mapping[str, Bounds], bits: int = 8, io: str = "float32"
+) -> tuple[bytes, set[str]]:
     """The model with the named layers on integers, weights in int8, and the names that were found.
 
     Large convolutions that stay float keep their weights as float16, which changes the picture less
@@ -37,6 +40,8 @@ def quantise(model: bytes, bounds: Mapping[str, Bounds], bits: int = 8) -> tuple
         model: in float, its convolutions' results named after their modules.
         bounds: by layer.
         bits: of activations, 8 or 16.
+        io: the type of input and output; of a model that takes bytes (`exporters.byte_pictures`) also "uint8"
+            or "int8".
     """
     tree = tflite.read(model)
     tensors = tree.subgraphs[0].tensors
@@ -50,7 +55,26 @@ def quantise(model: bytes, bounds: Mapping[str, Bounds], bits: int = 8) -> tuple
                 statistics[tensors[index].name.decode()] = _statistics(tensors[index], span)
     activations = _tensor(bits, symmetric=bits == 16, granularity="TENSORWISE")
     recipe = [_integer(_exactly(found), kind, activations) for kind in ("CONV_2D", "DEPTHWISE_CONV_2D")]
-    return _quantised(model, recipe + _halved(large), statistics, "quantising to INT8"), found
+    if io != "float32":
+        ends = [tensors[int(index)] for index in (*tree.subgraphs[0].inputs, *tree.subgraphs[0].outputs)]
+        statistics |= {end.name.decode(): _statistics(end, BYTES) for end in ends}
+        eight = _tensor(8, symmetric=False, granularity="TENSORWISE")
+        recipe += [_integer(".*", kind, eight) for kind in ("INPUT", "OUTPUT")]
+    content = _quantised(model, recipe + _halved(large), statistics, "quantising to INT8")
+    return (_unsigned(content) if io == "uint8" else content), found
+
+
+def _unsigned(model: bytes) -> bytes:
+    """The model with uint8 in place of int8 at its ends, which it turns into floats and makes of floats."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    tree = tflite.read(model)
+    graph = tree.subgraphs[0]
+    for index in (*graph.inputs, *graph.outputs):
+        end = graph.tensors[int(index)]
+        end.type = schema.TensorType.UINT8
+        end.quantization.zeroPoint = [int(end.quantization.zeroPoint[0]) + 128]
+    return tflite.write(tree)
 
 
 def dynamic(model: bytes, names: Collection[str]) -> tuple[bytes, set[str]]:

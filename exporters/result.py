@@ -110,7 +110,9 @@ class ExportedFile:
             for a file that somebody else made.
         bytes, sha256, seconds: size, hash and the time it took to make and check.
         peak_mb: peak resident memory in MiB of the process that made it, while it did; None: not measured.
-        input_layout: "NCHW" or "NHWC"; input and output are float32.
+        input_layout: "NCHW" or "NHWC".
+        io: type of input and output: "float32", in the network's own range; "uint8" or "int8", a picture's
+            bytes, whatever that range (`exporters.byte_pictures`).
         parity: against the PyTorch module.
         dtypes: constants stored in the file, counted by their type.
         delegation: of a TFLite file.
@@ -140,6 +142,7 @@ class ExportedFile:
     trade: tuple[Point, ...] = ()
     drop: Drop | None = None
     departures: tuple[Departure, ...] = ()
+    io: str = "float32"
 
     @property
     def passed(self) -> bool:
@@ -159,11 +162,12 @@ class ExportedFile:
             "trade": [asdict(point) for point in self.trade],
             "drop": None if self.drop is None else self.drop.as_json(),
             "departures": [asdict(each) for each in self.departures],
+            "io": self.io,
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ExportedFile:
-        """Read one record; `trade`, `drop` and `departures` are newer than the others."""
+        """Read one record; `trade`, `drop`, `departures` and `io` are newer than the others."""
         return cls(
             **{name: document[name] for name in _PLAIN},
             peak_mb=document.get("peak_mb"),  # files of earlier versions have none
@@ -175,6 +179,7 @@ class ExportedFile:
             trade=tuple(Point(**point) for point in document.get("trade", ())),
             drop=None if document.get("drop") is None else Drop.from_json(document["drop"]),
             departures=tuple(Departure(**each) for each in document.get("departures", ())),
+            io=document.get("io", "float32"),
         )
 
 

@@ -77,6 +77,7 @@ class Task:
             trade=made.trade,
             drop=drop,
             departures=made.departures,
+            io=made.io,
         )
 
     @property

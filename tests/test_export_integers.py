@@ -1,8 +1,10 @@
-"""Dynamic INT8 and w8a16 with real converters and runtimes: what is in the files, and what they give."""
+"""Dynamic INT8, w8a16 and files of bytes, with real converters and runtimes: what they hold and give."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,9 +14,16 @@ from onnx import numpy_helper
 from torch import nn
 
 from benchmarks.exported import list_files
+from benchmarks.on_phone import _compared, _entries
+from compressor.agd.teachers.files import FileTeacher
+from compressor.data.images import read_image, to_pixels, to_tensor
+from compressor.errors import UsageError
+from devices.isolated import IsolatedSession
 from exporters import quantise_onnx, tflite
+from exporters.apply.painter import open_file
+from exporters.byte_pictures import BYTES, moved
 from exporters.export import export, read_export
-from exporters.runtime import open_onnx
+from exporters.runtime import open_onnx, tflite_interpreter
 from tests.test_export import generator, photos  # noqa: F401 - a fixture
 
 FOUR = {f"generator-{p}.{k}" for p in ("int8-dynamic", "w8a16") for k in ("onnx", "tflite")}
@@ -137,3 +146,61 @@ def test_dynamic_arithmetic_is_the_float_one_on_rounded_numbers(attributes, bias
     assert (np.abs(made - expected) / reach).max() < 1e-4
     plain = open_onnx(whole.SerializeToString())(picture)
     assert 1e-4 < (np.abs(made - plain) / reach).max() < 0.05  # rounded, and every channel by its own scale
+
+
+# Files of bytes
+
+
+@pytest.mark.parametrize(("io", "zero"), [("uint8", 0), ("int8", -128)])
+def test_a_file_of_bytes_is_the_float_one_in_bytes(small, photos, tmp_path, io, zero):  # noqa: F811
+    asked = {"formats": ("tflite",), "precisions": ("int8",), "images_held_out": photos[4:], "processes": 0}
+    result = export(small, photos[:4], tmp_path / "made", **asked, integer_io=io)
+    (file,) = result.files
+    assert result.passed and file.io == io and read_export(result.folder) == result
+    assert (file.delegation.partitions, file.delegation.delegated) == (1, file.delegation.nodes)
+    path = result.folder / file.file
+    interpreter = tflite_interpreter(path.read_bytes())
+    entry, end = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    for each in (entry, end):
+        assert each["dtype"] == np.dtype(io) and each["quantization"] == (1.0, zero)
+
+    pixels = read_image(photos[5])  # (64, 64, 3) in [0, 1]
+    levels = np.rint(pixels * 255)
+    interpreter.set_tensor(entry["index"], (levels + zero).astype(io)[None])
+    interpreter.invoke()
+    given = interpreter.get_tensor(end["index"])[0].astype(int) - zero
+    (tmp_path / "alone").mkdir()
+    alone = shutil.copy(path, tmp_path / "alone")
+    for each in (path, alone):  # export.json beside it or not
+        painted = open_file(Path(each)).paint(pixels)
+        assert np.array_equal(np.rint(painted * 255).astype(int), given)
+    with torch.no_grad():
+        wanted = small.module(to_tensor(pixels, (-1, 1)))
+    off = given / 255 - to_pixels(wanted, (-1, 1))
+    assert -10 * np.log10(np.mean(off**2)) > 40 and np.abs(off.mean()) < 1 / 512  # no shift by half a level
+
+    (timed,) = list_files([result.folder])
+    assert timed.value_range == (0, 255)
+    (phone,) = _entries([timed], [1], 0)  # what a phone is fed
+    assert phone.values.dtype == np.dtype(io) and np.ptp(phone.values.astype(int)) == 255
+    assert _compared(phone, phone.host.run(phone.values)).passed
+    with IsolatedSession(path, 1, shape=timed.shape, value_range=timed.value_range) as session:
+        assert session.facts["dtype"] == io and session.run()[0] > 0
+    facts = FileTeacher(path)._opened.metadata
+    assert facts["io"] == io and json.loads(facts["quantisation"]) == {"scale": 1, "zero_point": zero}
+
+
+def test_bytes_in_and_out_keep_every_level() -> None:
+    """Each byte is a value of its own on the way in, and every one that a network gives comes out."""
+    every = np.arange(256, dtype=np.float32)
+    for own in ((-1.0, 1.0), (0.0, 1.0), (0.0, 255.0), (-2.5, 1.5)):
+        values = moved(every, BYTES, own)
+        assert (values[0], values[-1]) == pytest.approx(own, abs=1e-6)
+        assert np.array_equal(np.rint(moved(values, own, BYTES)), every)
+
+
+def test_bytes_are_refused_where_no_file_would_have_them(small, photos, tmp_path):  # noqa: F811
+    for given in ({"formats": ("onnx",)}, {"precisions": ("fp32", "int8-dynamic")}, {"integer_io": "int16"}):
+        with pytest.raises(UsageError, match="static INT8 TFLite"):
+            export(small, photos, tmp_path / "out", **{"integer_io": "uint8", **given})
+    assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ import click
 from compressor.errors import GateError
 from pocketgan import options
 from pocketgan.options import Answer, CommaList, Decibels, command, generator_options
-from pocketgan.recipe import FORMATS, PRECISIONS, USUAL
+from pocketgan.recipe import FORMATS, INTEGERS, PRECISIONS, USUAL
 from pocketgan.source import GeneratorSource
 from pocketgan.texts import amount, decibels, table
 
@@ -69,6 +69,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="ONNX files take pictures of any height and width that the network can; TFLite files never do.",
 )
+@click.option(
+    "--integer-io",
+    type=click.Choice(INTEGERS),
+    help="The INT8 TFLite file takes and gives a picture's bytes (int8: less 128); all others take and give "
+    "float32.",
+)
 @click.option("--opset", type=int, default=18, show_default=True, help="Of ONNX files, 18 to 21.")
 @click.option(
     "--processes",
@@ -90,6 +96,7 @@ def export_command(
     reference: Path | None,
     dynamic: bool,
     opset: int,
+    integer_io: str | None,
     processes: int | None,
     output: Path,
     resume: bool,
@@ -122,6 +129,7 @@ def export_command(
             reference=reference,
             dynamic=dynamic,
             opset=opset,
+            integer_io=integer_io,
             processes=processes,
             resume=resume,
         )
