@@ -97,6 +97,13 @@ def export(
             made is kept and written down.
     """
     if min_psnr is not None:
+        if "int8" in (thresholds or {}):
+            raise UsageError(
+                "two limits for INT8",
+                got="min_psnr and a threshold for int8",
+                allowed="one of them",
+                fix="--min-psnr also plans for what it asks; --threshold only checks",
+            )
         int8_goal, thresholds = min_psnr + _MARGIN, {**(thresholds or {}), "int8": min_psnr}
     limits = _checked(generator, formats, precisions, size, thresholds)
     if opset not in OPSETS:

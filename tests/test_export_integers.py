@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tiny
 import torch
+from click.testing import CliRunner
 from onnx import numpy_helper
 from torch import nn
 
@@ -24,6 +26,7 @@ from exporters.apply.painter import open_file
 from exporters.byte_pictures import BYTES, moved
 from exporters.export import export, read_export
 from exporters.runtime import open_onnx, tflite_interpreter
+from pocketgan.cli import main
 from tests.test_export import generator, photos  # noqa: F401 - a fixture
 
 FOUR = {f"generator-{p}.{k}" for p in ("int8-dynamic", "w8a16") for k in ("onnx", "tflite")}
@@ -204,3 +207,37 @@ def test_bytes_are_refused_where_no_file_would_have_them(small, photos, tmp_path
         with pytest.raises(UsageError, match="static INT8 TFLite"):
             export(small, photos, tmp_path / "out", **{"integer_io": "uint8", **given})
     assert not (tmp_path / "out").exists()
+
+
+# Thresholds
+
+
+@pytest.fixture
+def line(tmp_path) -> list[str]:
+    tiny.write_job(tmp_path)
+    words = ["export", tmp_path / "tiny.pth", "--images", tmp_path / "pictures", "--size", "32x32"]
+    return [str(word) for word in [*words, "--output-dir", tmp_path / "out"]]
+
+
+def test_thresholds_are_what_files_are_held_to(line, tmp_path):
+    line += ["--format", "onnx", "--precision", "fp32,int8-dynamic", "--processes", "0", "--json"]
+    line += ["--threshold", "int8-dynamic=99dB", "--threshold", "fp32=80"]
+    done = CliRunner().invoke(main, line)
+    assert done.exit_code == 3 and "under 99 dB" in done.output
+    files = {file.precision: file for file in read_export(tmp_path / "out").files}
+    assert files["fp32"].passed and not files["int8-dynamic"].passed
+    assert [files[name].parity.threshold_psnr for name in ("fp32", "int8-dynamic")] == [80, 99]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--threshold", "int9=30"], "did you mean 'int8'"),
+        (["--threshold", "int8"], "no amount of decibels"),
+        (["--threshold", "int8=-3"], "no amount of decibels"),
+        (["--threshold", "int8=30", "--min-psnr", "30"], "two limits for INT8"),
+    ],
+)
+def test_thresholds_that_cannot_be(line, words, said):
+    done = CliRunner().invoke(main, [*line, *words])
+    assert done.exit_code == 2 and said in done.output

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compressor.errors import GateError
 from pocketgan import options
-from pocketgan.options import Answer, CommaList, Decibels, command, generator_options
+from pocketgan.options import Answer, CommaList, Decibels, command, generator_options, nearest
 from pocketgan.recipe import FORMATS, INTEGERS, PRECISIONS, USUAL
 from pocketgan.source import GeneratorSource
 from pocketgan.texts import amount, decibels, table
 
 if TYPE_CHECKING:
     from exporters.result import ExportResult
+
+
+class Threshold(click.ParamType):
+    """A precision and the dB that its files must reach: int8=35."""
+
+    name = "PRECISION=DB"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, float]:
+        if isinstance(value, tuple):
+            return value
+        precision, _, amount = value.partition("=")
+        if precision not in PRECISIONS:
+            self.fail(f"{value!r} names no precision{nearest(precision, PRECISIONS)}", param, ctx)
+        return precision, Decibels().convert(amount, param, ctx)
 
 
 @command("export")
@@ -51,6 +65,14 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, min_open=True),
     help="PSNR in dB that INT8 must reach on every held-out picture: as few layers as that takes stay float, "
     "and at most half of the arithmetic. By default it aims at 40 on average.",
+)
+@click.option(
+    "--threshold",
+    "thresholds",
+    type=Threshold(),
+    multiple=True,
+    help="PSNR in dB that every held-out picture must reach in files of a precision, as int8-dynamic=30; may "
+    "be repeated. By default 50 for fp32 and fp16, 35 for w8a16, 20 for int8 and int8-dynamic.",
 )
 @click.option(
     "--max-drop",
@@ -92,6 +114,7 @@ def export_command(
     precisions: tuple[str, ...],
     calibration: int,
     min_psnr: float | None,
+    thresholds: tuple[tuple[str, float], ...],
     max_drop: float | None,
     reference: Path | None,
     dynamic: bool,
@@ -125,6 +148,7 @@ def export_command(
             calibration=calibration,
             images_held_out=compare,
             min_psnr=min_psnr,
+            thresholds=dict(thresholds),
             max_drop=max_drop,
             reference=reference,
             dynamic=dynamic,
