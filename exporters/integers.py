@@ -16,6 +16,7 @@ from exporters import graph as g
 from exporters import onnx as onnx_files
 from exporters import quantise_onnx, quantise_tflite
 from exporters import tflite as tflite_files
+from exporters.bias import correct
 from exporters.byte_pictures import take_bytes
 from exporters.made import Made
 from exporters.rewrite import rewrite_for
@@ -52,11 +53,14 @@ def static(job: Job, kind: str) -> Made:
     told = {"trade": plan.trade}
     if kind == "onnx":
         graph, notes = job.equalised_for(job.multiple) if job.dynamic else job.equalised
-        rounded, found = quantise_onnx.quantise(job.to_onnx(copy.deepcopy(graph)), plan.bounds)
+        graph = copy.deepcopy(graph)
+        correct(graph, plan.shifts)
+        rounded, found = quantise_onnx.quantise(job.to_onnx(graph), plan.bounds)
         told |= _told(plan.bounds, plan.kept, found, *notes, *plan.notes)
         return job.onnx_file(_halved(rounded), "int8-static", **told)
     graph, notes = job.equalised
     graph = copy.deepcopy(graph)
+    correct(graph, plan.shifts)
     rewrite_for("litert", graph)
     if job.io != "float32":
         take_bytes(graph, job.input_range, job.output_range)

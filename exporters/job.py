@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -257,7 +257,7 @@ class Job:
         references = self._outputs(self.calibrate, self.generator.module)
         graph, _ = self.equalised
         truths = None if self.truth is None else map(self.truth.of, self.calibrate)
-        inputs = self.inputs(self.calibrate)
+        inputs = partial(self.inputs, self.calibrate)
         return int8.plan(graph, inputs, references, self.output_range, self.int8_goal, truths)
 
     @cached_property
