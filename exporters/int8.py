@@ -1,8 +1,9 @@
 """Plans INT8 for a network, once for all runtimes: how activations are bounded, and which layers stay float.
 
 The plan is found on calibration pictures with imitated arithmetic (`exporters.simulate`): the method
-whose pictures are nearest to float wins; if that is not near enough, layers return to float, those
-first that do the most harm for the arithmetic they save, and as few as reach the asked quality.
+whose pictures are nearest to float wins; biases are corrected if that brings them nearer; if that is
+not near enough, layers return to float, those first that do the most harm for the arithmetic they save,
+and as few as reach the asked quality.
 """
 
 from __future__ import annotations
