@@ -159,6 +159,7 @@ class Job:
         """The graph made ready for INT8, batch statistics as instance norms, and a note of what was done."""
         import torch
 
+        from exporters.cross_layer import equalise_pairs
         from exporters.equalise import equalise
         from exporters.rewrite import rewrite_for
 
@@ -168,8 +169,9 @@ class Job:
         if self.generator.ranges is not None:
             count = equalise(graph, map(self.tensor, self.calibrate), self.generator.ranges.divisors)
             return graph, (f"{count} convolutions before instance norms equalised as in training",)
-        count = equalise(graph, (self.tensor(path) for path in self.calibrate))
-        if not count:
+        before_norms = equalise(graph, map(self.tensor, self.calibrate))
+        pairs = equalise_pairs(graph, map(self.tensor, self.calibrate))
+        if not before_norms + pairs:
             return plain, ()
         for path in self.calibrate[:2]:
             entry = self.tensor(path)
@@ -177,7 +179,10 @@ class Job:
                 found = compare(path.name, graph(entry).numpy(), plain(entry).numpy(), self.output_range)
             if found.psnr < _EQUAL_ENOUGH:
                 return plain, (f"equalisation left out: it changed the float network ({found.psnr:.0f} dB)",)
-        return graph, (f"{count} convolutions before instance norms equalised",)
+        return graph, (
+            f"equalised: {before_norms} convolutions before instance norms, {pairs} layers that only "
+            "convolutions read",
+        )
 
     # ONNX
 
