@@ -32,6 +32,7 @@ HORSES, ZEBRAS, T91 = (
     "sr/train_T91",
 )
 SETS14 = "sr/Set14_x4"
+_COMPARED = 4  # held-out pictures
 GRID = (("onnx", "fp32"), ("onnx", "int8"), ("tflite", "fp32"), ("tflite", "int8"))
 
 
@@ -44,7 +45,7 @@ class Case:
         family, arguments: of a fresh network.
         upscales: by 4, learnt from IMDN; else horses to zebras, learnt from a folder.
         size: of its input.
-        min_psnr: dB that INT8 is asked for on every held-out picture.
+        min_psnr: dB that INT8 is asked for on every held-out picture; None: what is aimed at by itself.
     """
 
     weights: str | None = None
@@ -55,14 +56,14 @@ class Case:
     size: tuple[int, int] = (256, 256)
     steps: int = 150
     crop: int = 128
-    min_psnr: float = 45.0
+    min_psnr: float | None = None
 
 
 SMALL: dict[str, Any] = {"upscales": True, "size": (64, 64), "crop": 24, "min_psnr": 48.0}
 IMDN = "benchmarks.networks.imdn:imdn_x4"
 CASES = {
-    "ResNet-9": Case(family="resnet", arguments={"width": 64, "blocks": 9}),
-    "ResNet-6": Case(family="resnet", arguments={"width": 64, "blocks": 6}),
+    "ResNet-9": Case(family="resnet", arguments={"width": 64, "blocks": 9}, min_psnr=45.0),
+    "ResNet-6": Case(family="resnet", arguments={"width": 64, "blocks": 6}, min_psnr=45.0),
     "U-Net-256 batch": Case(family="unet", arguments={"width": 64}, steps=40, crop=256),
     "U-Net-256 instance": Case(
         family="unet", arguments={"width": 64, "norm": "instance"}, steps=40, crop=256
@@ -108,11 +109,13 @@ def main(
 
 
 def pictures_of(case: Case, data: Path) -> tuple[list[Path], list[Path]]:
-    """Pictures to calibrate on, and held-out ones."""
+    """Pictures to calibrate on, and held-out ones: Set14 is there to be tested on alone."""
     from compressor.data.images import list_images, split_held_out
 
-    found = list_images(data / (SETS14 if case.upscales else HORSES))
-    return split_held_out([path for path in found if not path.stem.endswith("_HR")])
+    if case.upscales:
+        held_out = [path for path in list_images(data / SETS14) if not path.stem.endswith("_HR")]
+        return list_images(data / T91), held_out
+    return split_held_out(list_images(data / HORSES))
 
 
 def row(case: Case, data: Path, calibration: int, folder: Path) -> dict[str, Any]:
@@ -121,23 +124,24 @@ def row(case: Case, data: Path, calibration: int, folder: Path) -> dict[str, Any
     from compressor.errors import GateError
     from exporters.export import export, read_export
     from exporters.job import Job
+    from exporters.pictures import spread
 
     generator = network(case, data, folder)
-    calibrate, held_out = pictures_of(case, data)
+    calibrate, held_out = map(spread, pictures_of(case, data), (calibration, _COMPARED))
     try:
         made = export(
             generator,
             calibrate,
             folder / "ours",
             size=case.size,
-            calibration=calibration,
+            calibration=len(calibrate),
             images_held_out=held_out,
             min_psnr=case.min_psnr,
             resume=True,
         )
     except GateError:
         made = read_export(folder / "ours")
-    job = Job(generator, case.size, calibrate[:calibration], held_out[:4], 40.0)
+    job = Job(generator, case.size, calibrate, held_out, 40.0)
     inputs = [job.tensor(path) for path in job.calibrate]
     failed = plain_path.write(generator.module, inputs, folder / "plain")
     plain = {}

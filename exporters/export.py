@@ -18,7 +18,7 @@ from exporters.drop import Truth, truth
 from exporters.lanes import Lanes, processes_for
 from exporters.onnx import OPSET, OPSETS
 from exporters.parity import THRESHOLDS
-from exporters.pictures import other_size
+from exporters.pictures import other_size, spread
 from exporters.result import FILE, PRECISIONS, USUAL, ExportedFile, ExportResult, read_export
 from exporters.task import Task
 from exporters.versions import versions
@@ -77,7 +77,8 @@ def export(
             that carries learned ranges keeps to them, and its INT8 files are compared with the network as
             it was trained, rounding and all.
         min_psnr: PSNR in dB that INT8 must reach on every picture it is compared on; takes the place of
-            `int8_goal` and of INT8's threshold. It is aimed a little higher, since those are other pictures.
+            `int8_goal` and of INT8's threshold. It is aimed a little higher, since those are other pictures;
+            and as many layers stay float as that takes, however little is left to INT8.
         dynamic: ONNX files take pictures of any height and width that the network can; they are compared at
             a second size too. (TFLite has none: its files stay at `size`.)
         opset: of ONNX files, one of `exporters.onnx.OPSETS`.
@@ -86,7 +87,8 @@ def export(
         integer_io: "uint8" or "int8": the static INT8 TFLite file takes and gives a picture's bytes
             (`exporters.byte_pictures`); all others take and give float32.
         max_drop: dB that INT8's mean PSNR to the true pictures may be below that of the network in float, on
-            the pictures compared on; takes the place of `int8_goal`, and is aimed a little lower.
+            the pictures compared on; takes the place of `int8_goal`, and is aimed a little lower. As many
+            layers stay float as that takes.
         reference: with `max_drop`, the folder of true pictures, or a teacher's, found by the inputs' names.
 
     Raises:
@@ -125,7 +127,7 @@ def export(
             allowed=f"{' or '.join(ZERO_POINTS)}, tflite among the formats, int8 among the precisions",
         )
     shape = size or generator.spec.image.size
-    calibrate, compare = _spread(images, calibration), _spread(images_held_out or images, parity_images)
+    calibrate, compare = spread(images, calibration), spread(images_held_out or images, parity_images)
     try_size(generator, shape)
     if dynamic:
         try_size(generator, other_size(shape, generator.spec.image.multiple))
@@ -147,7 +149,8 @@ def export(
     tasks = [Task(output / name, *wanted[name], limits[wanted[name][1]]) for name in left]
     files = dict(kept)
     with Progress("export", total=len(asked), start=len(asked) - len(left)) as progress:
-        setup = (generator, shape, calibrate, compare, int8_goal, held_to, dynamic, opset, io)
+        demanded = min_psnr is not None or held_to is not None
+        setup = (generator, shape, calibrate, compare, int8_goal, held_to, dynamic, opset, io, demanded)
         for file in _make(setup, tasks, processes):
             files[file.file] = file
             result = replace(result, files=tuple(files[name] for name in wanted if name in files))
@@ -195,14 +198,6 @@ def _checked(
             "the network cannot take this input size", got=size, allowed=f"multiples of {multiple}"
         )
     return THRESHOLDS | (thresholds or {})
-
-
-def _spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """At most `count` pictures, evenly over the list, always the same."""
-    if not paths:
-        raise PocketganError("export needs real pictures to calibrate on and to compare with")
-    count = max(1, min(count, len(paths)))
-    return [paths[int((index + 0.5) * len(paths) / count)] for index in range(count)]
 
 
 def _described(

@@ -29,7 +29,7 @@ from exporters.simulate import Observed, Simulated, observe
 GOAL = 40.0
 """Mean PSNR in dB on the hardest calibration pictures that a plan aims at."""
 
-_FLOAT_SHARE = 0.5  # of the quantisable multiply-adds may return to float
+_FLOAT_SHARE = 0.5  # of the quantisable multiply-adds may return to float, unless the goal is demanded
 _JUDGED = 4  # calibration pictures that plans are judged on: those that plain INT8 does worst on
 _PROBED = 2  # of them, the pictures that single layers are judged on
 
@@ -67,6 +67,7 @@ def plan(
     output_range: tuple[float, float],
     goal: float = GOAL,
     truths: Iterable[np.ndarray] | None = None,
+    demanded: bool = False,
 ) -> Plan:
     """Find a plan for a captured graph.
 
@@ -78,6 +79,8 @@ def plan(
         goal: mean PSNR in dB to aim at on the hardest of them; with `truths` the dB that they may lose.
         truths: the true pictures (H, W, C) in [0, 1] of `references`; INT8 may then be as far from float as
             it likes where that does not take it further from them. Gone through once, few held.
+        demanded: as many layers return to float as the goal takes, all but one if need be; else no more than
+            half of the arithmetic does.
     """
     chosen, kept = layers(graph)
     observed = observe(graph, chosen, pictures())
@@ -112,16 +115,13 @@ def plan(
     floated, trade = list[Layer](), [point([])]
     if not trade[0].meets(goal):
         order = _most_harmful(graph, chosen, bounds, shifts, lambda run: quality(run, judged[:_PROBED]))
-        floated, trade = _fewest(order, goal, point, trade[0])
+        floated, trade = _fewest(order, goal, point, trade[0], 1.0 if demanded else _FLOAT_SHARE)
     reached = next(each for each in trade if each.floated == len(floated))
     if floated:
+        least = "a layer" if demanded else "half of the arithmetic"
         notes.append(
             f"{len(floated)} of {len(chosen)} layers returned to float for {reached.said}"
-            + (
-                ""
-                if reached.meets(goal)
-                else f"; {goal:g} dB is out of reach with half of the arithmetic in INT8"
-            )
+            + ("" if reached.meets(goal) else f"; {goal:g} dB is out of reach with {least} in INT8")
         )
     elif truths is not None:
         notes.append(f"all in INT8 for {reached.said}")
@@ -171,11 +171,15 @@ def _most_harmful(graph: fx.GraphModule, chosen: Sequence[Layer], bounds, shifts
 
 
 def _fewest(
-    order: Sequence[Layer], goal: float, point: Callable[[Sequence[Layer]], Point], start: Point
+    order: Sequence[Layer],
+    goal: float,
+    point: Callable[[Sequence[Layer]], Point],
+    start: Point,
+    share: float,
 ) -> tuple[list[Layer], list[Point]]:
     """The shortest head of `order` that in float meets the goal, by bisection, and all that was tried."""
-    allowed = _FLOAT_SHARE * sum(layer.macs for layer in order)
-    most = sum(np.cumsum([layer.macs for layer in order]) <= allowed)
+    allowed = share * sum(layer.macs for layer in order)
+    most = sum(np.cumsum([layer.macs for layer in order])[:-1] <= allowed)
     tried = {0: start}
 
     def meets(count: int) -> bool:

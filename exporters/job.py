@@ -47,6 +47,7 @@ class Job:
         dynamic: ONNX files take pictures of any sides that the network can.
         opset: of ONNX files.
         io: type of the input and output of static INT8 TFLite files: "float32", "uint8" or "int8".
+        demanded: INT8 gives up as much arithmetic as the goal takes.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class Job:
         dynamic: bool = False,
         opset: int = OPSET,
         io: str = "float32",
+        demanded: bool = False,
     ):
         self.generator, self.size = generator, size
         self.calibrate, self.compare = calibrate, compare
-        self.int8_goal, self.truth = int8_goal, truth
+        self.int8_goal, self.truth, self.demanded = int8_goal, truth, demanded
         self.dynamic, self.opset, self.io = dynamic, opset, io
         self.input_range = generator.spec.image.input_range
         self.output_range = generator.spec.image.output_range
@@ -263,7 +265,7 @@ class Job:
         graph, _ = self.equalised
         truths = None if self.truth is None else map(self.truth.of, self.calibrate)
         inputs = partial(self.inputs, self.calibrate)
-        return int8.plan(graph, inputs, references, self.output_range, self.int8_goal, truths)
+        return int8.plan(graph, inputs, references, self.output_range, self.int8_goal, truths, self.demanded)
 
     @cached_property
     def learned(self) -> Learned:

@@ -219,6 +219,8 @@ def test_more_quality_costs_more_float_layers(photos):
     assert len(some.kept) > len(none.kept) and some.psnr > none.psnr
     assert set(none.bounds) - set(some.bounds) == set(some.kept) - set(none.kept)
     assert "out of reach" in some.notes[-1]
+    demanded = int8.plan(graph, lambda: inputs, judged, (-1.0, 1.0), goal=99.0, demanded=True)
+    assert len(demanded.bounds) == 1 and demanded.psnr > some.psnr
 
 
 def test_large_transposed_convolutions_keep_constant_kernels():
