@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from compressor.errors import PocketganError
 from devices.runtimes import RUNTIMES
-from exporters.result import FILE, read_export
+from exporters.byte_pictures import BYTES
+from exporters.result import FILE, PRECISIONS, read_export
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class TimedFile:
         group: whose file it is: "compressed", "original", or the folder's name.
         path: where it lies.
         runtime: "onnxruntime" or "litert".
-        precision: "fp32", "fp16", "int8", or "unknown" for a foreign file.
+        precision: one of `exporters.result.PRECISIONS`, or "unknown" for a foreign file.
         shape: the generator's input as (1, C, H, W), where known.
-        value_range: values of black and white at the input.
+        value_range: values of black and white at the input, 0 and 255 where it is of bytes.
     """
 
     group: str
@@ -45,9 +45,10 @@ def list_files(folders: Iterable[Path]) -> list[TimedFile]:
     found: list[TimedFile] = []
     for folder, group in _named(_expand(folders)):
         found += _files(folder, group)
-    order = {"onnxruntime": 0, "litert": 1, "fp32": 0, "fp16": 1, "int8": 2}
+    order = {name: place for place, name in enumerate(("onnxruntime", *PRECISIONS))}
+    last = len(order)
     return sorted(
-        found, key=lambda f: (order.get(f.runtime, 2), order.get(f.precision, 3), f.group, f.path.name)
+        found, key=lambda f: (order.get(f.runtime, last), order.get(f.precision, last), f.group, f.path.name)
     )
 
 
@@ -103,12 +104,22 @@ def _files(folder: Path, group: str) -> list[TimedFile]:
             continue  # the export says why there is no such file
         if not path.is_file():
             raise PocketganError(f"{path} is listed in {FILE} but missing", fix="export it again")
+        value_range = (low, high) if item.io == "float32" else BYTES
         files.append(
-            TimedFile(group, path, item.runtime, item.precision, (1, channels, height, width), (low, high))
+            TimedFile(group, path, item.runtime, item.precision, (1, channels, height, width), value_range)
         )
     return files
 
 
 def _guess(path: Path) -> str:
-    match = re.search(r"(fp32|fp16|int8)", path.stem.lower())
-    return match.group(1) if match else "unknown"
+    return precision_of(path.stem) or "unknown"
+
+
+def precision_of(name: str) -> str | None:
+    """The precision that a file's name says, or None.
+
+    >>> precision_of("generator-int8-dynamic.onnx")
+    'int8-dynamic'
+    """
+    said = [precision for precision in PRECISIONS if precision in name.lower()]
+    return max(said, key=len, default=None)

@@ -24,6 +24,7 @@ from compressor.errors import UsageError
 from compressor.progress import Progress
 from compressor.surgery import CONVOLUTIONS
 from exporters.parity import THRESHOLDS
+from exporters.result import USUAL
 
 if TYPE_CHECKING:
     import torch
@@ -67,8 +68,8 @@ class LocalMeter:
     ):
         if runtime not in KINDS:
             raise UsageError("there is no such runtime", got=runtime, allowed=", ".join(KINDS))
-        if precision not in THRESHOLDS:
-            raise UsageError("there is no such precision", got=precision, allowed=", ".join(THRESHOLDS))
+        if precision not in USUAL:
+            raise UsageError("no latency is budgeted in this", got=precision, allowed=", ".join(USUAL))
         self.runtime, self.precision, self.threads = runtime, precision, threads
         self.images, self.rounds, self.max_seconds = list(images), rounds, max_seconds
         self.most = _OPERATORS[runtime]

@@ -29,7 +29,14 @@ from devices.runner.run import Measured, Runner
 from devices.runtimes import Session, open_session
 from devices.transport import Transport, Workspace
 
-PARITY_DB: dict[str, float] = {"fp32": 60.0, "fp16": 45.0, "int8": 35.0, "unknown": 35.0}
+PARITY_DB: dict[str, float] = {
+    "fp32": 60.0,
+    "fp16": 45.0,
+    "int8": 35.0,
+    "int8-dynamic": 35.0,
+    "w8a16": 45.0,
+    "unknown": 35.0,
+}
 """PSNR that a phone's output must reach against this machine's, the same file on the same input."""
 MEMORY = "peak resident set (VmHWM) of the runner's process; base is before the runtime is opened"
 _TURN = 5  # timed inferences in a turn

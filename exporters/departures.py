@@ -6,7 +6,7 @@ in one XNNPACK partition. Each exception is named with the layer it follows, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ _REASONS = {  # of operators that XNNPACK leaves to LiteRT
     "RESIZE_NEAREST_NEIGHBOR": "XNNPACK has no nearest-neighbour resizing",
     "RSQRT": "XNNPACK has no reciprocal root of integers",
 }
+_WIDE = "XNNPACK has no 16-bit integers"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def departures(
     names: Mapping[int, str],
     taken: Iterable[int],
     asked: Callable[[], Asked],
+    wide: Container[int] = (),
 ) -> tuple[Departure, ...]:
     """Name and explain a file's exceptions.
 
@@ -63,6 +65,7 @@ def departures(
         names: of tensors, by index.
         taken: indices of the operators that XNNPACK runs.
         asked: what of the network moves axes; called where the file has a TRANSPOSE.
+        wide: tensors of 16-bit integers, by index.
     """
     maker = {int(out): operator for operator in operators for out in operator["outputs"]}
     delegated, left = set(taken), list[tuple[str, str, int]]()
@@ -79,7 +82,8 @@ def departures(
 
         nearest = _nearest(operator, before, lambda each: each["op_name"] in _CONVOLUTIONS)
         after = "" if nearest is None else names[int(nearest["outputs"][0])]
-        why = _REASONS.get(kind)
+        held = [int(tensor) for tensor in (*operator["inputs"], *operator["outputs"])]
+        why = _WIDE if any(tensor in wide for tensor in held) else _REASONS.get(kind)
         if kind == "TRANSPOSE":
             match = next((index for index, (place, _, _) in enumerate(left) if place == after), None)
             if match is not None:

@@ -13,22 +13,22 @@ from compressor.errors import GateError, PocketganError, UsageError
 from compressor.files import claim_folder, sha256
 from compressor.generators.trial import try_size
 from compressor.progress import Progress
+from exporters.byte_pictures import ZERO_POINTS
 from exporters.drop import Truth, truth
 from exporters.lanes import Lanes, processes_for
 from exporters.onnx import OPSET, OPSETS
 from exporters.parity import THRESHOLDS
-from exporters.pictures import other_size
-from exporters.result import FILE, ExportedFile, ExportResult, read_export
+from exporters.pictures import other_size, spread
+from exporters.result import FILE, PRECISIONS, USUAL, ExportedFile, ExportResult, read_export
 from exporters.task import Task
 from exporters.versions import versions
 
 if TYPE_CHECKING:
     from compressor.generators import Generator
 
-__all__ = ["FORMATS", "PRECISIONS", "export", "read_export"]
+__all__ = ["FORMATS", "PRECISIONS", "USUAL", "export", "read_export"]
 
 FORMATS = ("onnx", "tflite")
-PRECISIONS = ("fp32", "fp16", "int8")
 _AIMED = 0.8  # of the drop that is allowed
 _MARGIN = 1.0  # dB from the calibration pictures, which INT8 is planned on, to those it is held to
 
@@ -39,7 +39,7 @@ def export(
     output: Path,
     *,
     formats: Sequence[str] = FORMATS,
-    precisions: Sequence[str] = PRECISIONS,
+    precisions: Sequence[str] = USUAL,
     size: tuple[int, int] | None = None,
     calibration: int = 16,
     parity_images: int = 4,
@@ -53,6 +53,7 @@ def export(
     dynamic: bool = False,
     opset: int = OPSET,
     processes: int | None = None,
+    integer_io: str | None = None,
 ) -> ExportResult:
     """Write a generator as ONNX and TFLite files of several precisions, and compare each with PyTorch.
 
@@ -60,8 +61,10 @@ def export(
         generator: what to export.
         images: real pictures; INT8 ranges are measured on `calibration` of them, spread evenly.
         output: the folder; it gets generator-PRECISION.FORMAT and export.json.
-        formats: of "onnx" (onnxruntime, NCHW) and "tflite" (LiteRT, NHWC); input and output are float32.
-        precisions: of "fp32", "fp16" and "int8".
+        formats: of "onnx" (onnxruntime, NCHW) and "tflite" (LiteRT, NHWC).
+        precisions: of "fp32", "fp16", "int8" (static: ranges are measured beforehand), "int8-dynamic" (ranges
+            are those of each picture) and "w8a16" (int8 weights, 16-bit activations; an ONNX file is then of
+            opset 21 at the least). What a goal asks of INT8 it asks of the static one.
         size: input (height, width); by default the generator's usual one.
         calibration: pictures that INT8 is calibrated on.
         parity_images: pictures that every file is compared on, spread evenly.
@@ -74,14 +77,18 @@ def export(
             that carries learned ranges keeps to them, and its INT8 files are compared with the network as
             it was trained, rounding and all.
         min_psnr: PSNR in dB that INT8 must reach on every picture it is compared on; takes the place of
-            `int8_goal` and of INT8's threshold. It is aimed a little higher, since those are other pictures.
+            `int8_goal` and of INT8's threshold. It is aimed a little higher, since those are other pictures;
+            and as many layers stay float as that takes, however little is left to INT8.
         dynamic: ONNX files take pictures of any height and width that the network can; they are compared at
             a second size too. (TFLite has none: its files stay at `size`.)
         opset: of ONNX files, one of `exporters.onnx.OPSETS`.
         processes: 1: a process makes the files; 2: one makes those of each format; None: as many as cores and
             free memory allow; 0: this process makes them, and a converter that crashes takes it along.
+        integer_io: "uint8" or "int8": the static INT8 TFLite file takes and gives a picture's bytes
+            (`exporters.byte_pictures`); all others take and give float32.
         max_drop: dB that INT8's mean PSNR to the true pictures may be below that of the network in float, on
-            the pictures compared on; takes the place of `int8_goal`, and is aimed a little lower.
+            the pictures compared on; takes the place of `int8_goal`, and is aimed a little lower. As many
+            layers stay float as that takes.
         reference: with `max_drop`, the folder of true pictures, or a teacher's, found by the inputs' names.
 
     Raises:
@@ -92,6 +99,13 @@ def export(
             made is kept and written down.
     """
     if min_psnr is not None:
+        if "int8" in (thresholds or {}):
+            raise UsageError(
+                "two limits for INT8",
+                got="min_psnr and a threshold for int8",
+                allowed="one of them",
+                fix="--min-psnr also plans for what it asks; --threshold only checks",
+            )
         int8_goal, thresholds = min_psnr + _MARGIN, {**(thresholds or {}), "int8": min_psnr}
     limits = _checked(generator, formats, precisions, size, thresholds)
     if opset not in OPSETS:
@@ -104,8 +118,16 @@ def export(
             allowed="--max-drop DB with --reference DIR; or --min-psnr DB",
             fix="--reference DIR: the wanted output of each picture, or what the teacher made of it",
         )
+    if integer_io is not None and not (
+        integer_io in ZERO_POINTS and "tflite" in formats and "int8" in precisions
+    ):
+        raise UsageError(
+            "integer input and output are of static INT8 TFLite files",
+            got=f"{integer_io} with {', '.join(formats)} in {', '.join(precisions)}",
+            allowed=f"{' or '.join(ZERO_POINTS)}, tflite among the formats, int8 among the precisions",
+        )
     shape = size or generator.spec.image.size
-    calibrate, compare = _spread(images, calibration), _spread(images_held_out or images, parity_images)
+    calibrate, compare = spread(images, calibration), spread(images_held_out or images, parity_images)
     try_size(generator, shape)
     if dynamic:
         try_size(generator, other_size(shape, generator.spec.image.multiple))
@@ -116,7 +138,9 @@ def export(
         int8_goal = max_drop * _AIMED
     claim_folder(output, resume=resume)
     result = _described(generator, output, shape, calibrate, compare, limits, int8_goal, held_to)
-    result = replace(result, settings={**result.settings, "dynamic": dynamic, "opset": opset})
+    io = integer_io or "float32"
+    more = {"dynamic": dynamic, "opset": opset, **({} if integer_io is None else {"integer_io": io})}
+    result = replace(result, settings={**result.settings, **more})
     kept = {file.file: file for file in _finished(result)} if resume else {}
 
     wanted = {f"generator-{p}.{k}": (k, p) for k in FORMATS for p in PRECISIONS}
@@ -125,7 +149,8 @@ def export(
     tasks = [Task(output / name, *wanted[name], limits[wanted[name][1]]) for name in left]
     files = dict(kept)
     with Progress("export", total=len(asked), start=len(asked) - len(left)) as progress:
-        setup = (generator, shape, calibrate, compare, int8_goal, held_to, dynamic, opset)
+        demanded = min_psnr is not None or held_to is not None
+        setup = (generator, shape, calibrate, compare, int8_goal, held_to, dynamic, opset, io, demanded)
         for file in _make(setup, tasks, processes):
             files[file.file] = file
             result = replace(result, files=tuple(files[name] for name in wanted if name in files))
@@ -173,14 +198,6 @@ def _checked(
             "the network cannot take this input size", got=size, allowed=f"multiples of {multiple}"
         )
     return THRESHOLDS | (thresholds or {})
-
-
-def _spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """At most `count` pictures, evenly over the list, always the same."""
-    if not paths:
-        raise PocketganError("export needs real pictures to calibrate on and to compare with")
-    count = max(1, min(count, len(paths)))
-    return [paths[int((index + 0.5) * len(paths) / count)] for index in range(count)]
 
 
 def _described(

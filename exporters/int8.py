@@ -1,8 +1,9 @@
 """Plans INT8 for a network, once for all runtimes: how activations are bounded, and which layers stay float.
 
 The plan is found on calibration pictures with imitated arithmetic (`exporters.simulate`): the method
-whose pictures are nearest to float wins; if that is not near enough, layers return to float, those
-first that do the most harm for the arithmetic they save, and as few as reach the asked quality.
+whose pictures are nearest to float wins; biases are corrected if that brings them nearer; if that is
+not near enough, layers return to float, those first that do the most harm for the arithmetic they save,
+and as few as reach the asked quality.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import fx
@@ -20,6 +21,7 @@ from compressor.metrics.fidelity import psnr
 from compressor.quantisation.calibration import METHODS
 from compressor.quantisation.layers import Layer, layers
 from compressor.quantisation.ranges import Bounds
+from exporters.bias import Shifts, correctable, mean_errors
 from exporters.drop import Point, decibels
 from exporters.runtime import Run
 from exporters.simulate import Observed, Simulated, observe
@@ -27,7 +29,7 @@ from exporters.simulate import Observed, Simulated, observe
 GOAL = 40.0
 """Mean PSNR in dB on the hardest calibration pictures that a plan aims at."""
 
-_FLOAT_SHARE = 0.5  # of the quantisable multiply-adds may return to float
+_FLOAT_SHARE = 0.5  # of the quantisable multiply-adds may return to float, unless the goal is demanded
 _JUDGED = 4  # calibration pictures that plans are judged on: those that plain INT8 does worst on
 _PROBED = 2  # of them, the pictures that single layers are judged on
 
@@ -46,6 +48,7 @@ class Plan:
         psnr: mean dB that the plan should give on the hardest calibration pictures.
         notes: what was found, in words.
         trade: what was tried, from most integers to most floats.
+        shifts: what is taken off the biases of quantised layers (`exporters.bias`).
     """
 
     bounds: Mapping[str, Bounds]
@@ -54,29 +57,33 @@ class Plan:
     psnr: float
     notes: tuple[str, ...]
     trade: tuple[Point, ...] = ()
+    shifts: Shifts = field(default_factory=dict)
 
 
 def plan(
     graph: fx.GraphModule,
-    pictures: Iterable[np.ndarray],
+    pictures: Callable[[], Iterable[np.ndarray]],
     references: Iterable[Picture],
     output_range: tuple[float, float],
     goal: float = GOAL,
     truths: Iterable[np.ndarray] | None = None,
+    demanded: bool = False,
 ) -> Plan:
     """Find a plan for a captured graph.
 
     Args:
         graph: as it will be converted (equalised).
-        pictures: calibration inputs (1, C, H, W); gone through once, one held at a time.
+        pictures: gives the calibration inputs (1, C, H, W), which are gone through twice, one held at a time.
         references: the same with PyTorch's outputs; gone through once, few held.
         output_range: values of black and white at the output.
         goal: mean PSNR in dB to aim at on the hardest of them; with `truths` the dB that they may lose.
         truths: the true pictures (H, W, C) in [0, 1] of `references`; INT8 may then be as far from float as
             it likes where that does not take it further from them. Gone through once, few held.
+        demanded: as many layers return to float as the goal takes, all but one if need be; else no more than
+            half of the arithmetic does.
     """
     chosen, kept = layers(graph)
-    observed = observe(graph, chosen, pictures)
+    observed = observe(graph, chosen, pictures())
     pairs = zip(references, itertools.repeat(None) if truths is None else truths, strict=False)
     hardest = _hardest(Simulated(graph, chosen, observed.bounds(METHODS[0])), pairs, output_range)
     judged = [picture for picture, _ in hardest]
@@ -86,7 +93,7 @@ def plan(
 
     def point(floated: Sequence[Layer]) -> Point:
         rest = [layer for layer in chosen if layer not in floated]
-        scored = [_score(Simulated(graph, rest, bounds), *each, output_range) for each in hardest]
+        scored = [_score(Simulated(graph, rest, bounds, shifts), *each, output_range) for each in hardest]
         psnrs, drops = zip(*scored, strict=True)
         share = sum(layer.macs for layer in floated) / (sum(layer.macs for layer in chosen) or 1)
         return Point(
@@ -98,19 +105,23 @@ def plan(
     bounds = observed.bounds(method)
     notes = ["ranges by " + method + "; imitated PSNR on the hardest pictures in dB: "]
     notes[0] += ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
+    shifts: Shifts = {}
+    if some := correctable(graph, chosen):
+        errors = mean_errors(graph, some, bounds, pictures())
+        corrected = quality(Simulated(graph, chosen, bounds, errors))
+        if corrected > scores[method]:
+            shifts = errors
+            notes.append(f"biases of {len(some)} layers corrected by their mean error: {corrected:.1f} dB")
     floated, trade = list[Layer](), [point([])]
     if not trade[0].meets(goal):
-        order = _most_harmful(graph, chosen, bounds, lambda run: quality(run, judged[:_PROBED]))
-        floated, trade = _fewest(order, goal, point, trade[0])
+        order = _most_harmful(graph, chosen, bounds, shifts, lambda run: quality(run, judged[:_PROBED]))
+        floated, trade = _fewest(order, goal, point, trade[0], 1.0 if demanded else _FLOAT_SHARE)
     reached = next(each for each in trade if each.floated == len(floated))
     if floated:
+        least = "a layer" if demanded else "half of the arithmetic"
         notes.append(
             f"{len(floated)} of {len(chosen)} layers returned to float for {reached.said}"
-            + (
-                ""
-                if reached.meets(goal)
-                else f"; {goal:g} dB is out of reach with half of the arithmetic in INT8"
-            )
+            + ("" if reached.meets(goal) else f"; {goal:g} dB is out of reach with {least} in INT8")
         )
     elif truths is not None:
         notes.append(f"all in INT8 for {reached.said}")
@@ -122,6 +133,7 @@ def plan(
         psnr=reached.psnr,
         notes=tuple(notes),
         trade=tuple(replace(each, chosen=each is reached) for each in trade),
+        shifts={name: shift for name, shift in shifts.items() if name not in names},
     )
 
 
@@ -149,21 +161,25 @@ def _psnrs(run: Run, pictures: Sequence[Picture], output_range: tuple[float, flo
     ]
 
 
-def _most_harmful(graph: fx.GraphModule, chosen: Sequence[Layer], bounds, quality) -> list[Layer]:
+def _most_harmful(graph: fx.GraphModule, chosen: Sequence[Layer], bounds, shifts, quality) -> list[Layer]:
     """Layers by the error that each alone brings, for each multiply-add it saves; the worst first."""
 
     def harm(layer: Layer) -> float:
-        return 10 ** (-quality(Simulated(graph, [layer], bounds)) / 10) / layer.macs
+        return 10 ** (-quality(Simulated(graph, [layer], bounds, shifts)) / 10) / layer.macs
 
     return sorted(chosen, key=harm, reverse=True)
 
 
 def _fewest(
-    order: Sequence[Layer], goal: float, point: Callable[[Sequence[Layer]], Point], start: Point
+    order: Sequence[Layer],
+    goal: float,
+    point: Callable[[Sequence[Layer]], Point],
+    start: Point,
+    share: float,
 ) -> tuple[list[Layer], list[Point]]:
     """The shortest head of `order` that in float meets the goal, by bisection, and all that was tried."""
-    allowed = _FLOAT_SHARE * sum(layer.macs for layer in order)
-    most = sum(np.cumsum([layer.macs for layer in order]) <= allowed)
+    allowed = share * sum(layer.macs for layer in order)
+    most = sum(np.cumsum([layer.macs for layer in order])[:-1] <= allowed)
     tried = {0: start}
 
     def meets(count: int) -> bool:

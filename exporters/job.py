@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from compressor.generators import Generator
     from exporters.learned import Learned
 
-_HALF_FROM = 4096  # float weights of so many numbers or more are stored as float16 in an INT8 file
 _EQUAL_ENOUGH = 60.0  # dB between the equalised network and the original, both in float
 
 
@@ -47,6 +46,8 @@ class Job:
         truth: the true pictures that INT8 is planned for and held to.
         dynamic: ONNX files take pictures of any sides that the network can.
         opset: of ONNX files.
+        io: type of the input and output of static INT8 TFLite files: "float32", "uint8" or "int8".
+        demanded: INT8 gives up as much arithmetic as the goal takes.
     """
 
     def __init__(
@@ -59,11 +60,14 @@ class Job:
         truth: Truth | None = None,
         dynamic: bool = False,
         opset: int = OPSET,
+        io: str = "float32",
+        demanded: bool = False,
     ):
         self.generator, self.size = generator, size
         self.calibrate, self.compare = calibrate, compare
-        self.int8_goal, self.truth = int8_goal, truth
-        self.dynamic, self.opset = dynamic, opset
+        self.int8_goal, self.truth, self.demanded = int8_goal, truth, demanded
+        self.dynamic, self.opset, self.io = dynamic, opset, io
+        self.input_range = generator.spec.image.input_range
         self.output_range = generator.spec.image.output_range
 
     def make(self, kind: str, precision: str, threshold: float) -> Made:
@@ -71,26 +75,30 @@ class Job:
 
         Args:
             kind: "onnx" or "tflite".
-            precision: "fp32", "fp16" or "int8".
+            precision: "fp32", "fp16", "int8", "int8-dynamic" or "w8a16".
             threshold: dB that the file will be held to, where there is a choice of how to make it.
 
         Raises:
             PocketganError: a converter failed, or is not installed.
         """
         try:
+            from exporters import integers
+
             match kind, precision:
                 case "onnx", "fp32":
-                    return self._onnx(self.onnx_model, "fp32")
+                    return self.onnx_file(self.onnx_model, "fp32")
                 case "onnx", "fp16":
                     return self._onnx_half(threshold)
-                case "onnx", "int8":
-                    return self._onnx_int8()
                 case "tflite", "fp32":
-                    return self._tflite(self.tflite_model, "fp32")
+                    return self.tflite_file(self.tflite_model, "fp32")
                 case "tflite", "fp16":
                     return self._tflite_half()
-                case "tflite", "int8":
-                    return self._tflite_int8()
+                case _, "int8":
+                    return integers.static(self, kind)
+                case _, "int8-dynamic":
+                    return integers.dynamic(self, kind)
+                case _, "w8a16":
+                    return integers.wide(self, kind)
         except ModuleNotFoundError as error:
             raise missing_extra(error.name or "an export tool", "export") from error
         raise ValueError(f"no file of {kind} {precision}")
@@ -147,12 +155,13 @@ class Job:
 
     @cached_property
     def equalised(self) -> tuple[fx.GraphModule, tuple[str, ...]]:
-        return self._equalised()
+        return self.equalised_for(None)
 
-    def _equalised(self, multiple: int | None = None) -> tuple[fx.GraphModule, tuple[str, ...]]:
+    def equalised_for(self, multiple: int | None) -> tuple[fx.GraphModule, tuple[str, ...]]:
         """The graph made ready for INT8, batch statistics as instance norms, and a note of what was done."""
         import torch
 
+        from exporters.cross_layer import equalise_pairs
         from exporters.equalise import equalise
         from exporters.rewrite import rewrite_for
 
@@ -162,8 +171,9 @@ class Job:
         if self.generator.ranges is not None:
             count = equalise(graph, map(self.tensor, self.calibrate), self.generator.ranges.divisors)
             return graph, (f"{count} convolutions before instance norms equalised as in training",)
-        count = equalise(graph, (self.tensor(path) for path in self.calibrate))
-        if not count:
+        before_norms = equalise(graph, map(self.tensor, self.calibrate))
+        pairs = equalise_pairs(graph, map(self.tensor, self.calibrate))
+        if not before_norms + pairs:
             return plain, ()
         for path in self.calibrate[:2]:
             entry = self.tensor(path)
@@ -171,24 +181,31 @@ class Job:
                 found = compare(path.name, graph(entry).numpy(), plain(entry).numpy(), self.output_range)
             if found.psnr < _EQUAL_ENOUGH:
                 return plain, (f"equalisation left out: it changed the float network ({found.psnr:.0f} dB)",)
-        return graph, (f"{count} convolutions before instance norms equalised",)
+        return graph, (
+            f"equalised: {before_norms} convolutions before instance norms, {pairs} layers that only "
+            "convolutions read",
+        )
 
     # ONNX
 
     @cached_property
     def onnx_model(self) -> onnx.ModelProto:
+        return self.to_onnx(self.onnx_graph())
+
+    def onnx_graph(self) -> fx.GraphModule:
         from exporters.rewrite import rewrite_for
 
         graph = self.graph(self.multiple)
         rewrite_for("onnxruntime", graph)
-        return self._converted(graph)
+        return graph
 
-    def _converted(self, graph: fx.GraphModule) -> onnx.ModelProto:
+    def to_onnx(self, graph: fx.GraphModule, opset: int | None = None) -> onnx.ModelProto:
         from exporters import onnx as target
 
-        return target.convert(graph, self.example, self.opset, self.multiple)
+        return target.convert(graph, self.example, opset or self.opset, self.multiple)
 
-    def _onnx(self, model: onnx.ModelProto, kind: str, **told) -> Made:
+    def onnx_file(self, model: onnx.ModelProto, kind: str, **told) -> Made:
+        """A model with its facts; `told` is what else `Made` holds."""
         from exporters import onnx as target
 
         content = target.finish(copy.deepcopy(model), self._facts(kind, "NCHW"))
@@ -203,7 +220,7 @@ class Job:
         try:
             graph = capture(target.half_precision(self.generator.module), self.example, self.multiple)
             rewrite_for("onnxruntime", graph)
-            half = self._onnx(self._converted(graph), "fp16")
+            half = self.onnx_file(self.to_onnx(graph), "fp16")
             pictures = self._outputs(self.calibrate[:2], self.generator.module)
             found = check(half.open(), pictures, self.output_range, threshold)
             if found.passed:
@@ -211,18 +228,7 @@ class Job:
             reason = f"half arithmetic reached only {found.psnr_min:.1f} dB"
         except PocketganError as error:
             reason = f"half arithmetic failed: {error.what}"
-        return self._onnx(target.store_half(self.onnx_model), "fp16-weights", notes=(reason,))
-
-    def _onnx_int8(self) -> Made:
-        from exporters import onnx as target
-        from exporters import quantise_onnx
-
-        graph, notes = self._equalised(self.multiple) if self.dynamic else self.equalised
-        model = self._converted(copy.deepcopy(graph))
-        quantised, found = quantise_onnx.quantise(model, self.plan.bounds)
-        return self._onnx(
-            target.store_half(quantised, at_least=_HALF_FROM), "int8-static", **self._planned(found, notes)
-        )
+        return self.onnx_file(target.store_half(self.onnx_model), "fp16-weights", notes=(reason,))
 
     # TFLite
 
@@ -235,30 +241,20 @@ class Job:
         rewrite_for("litert", graph)
         return target.convert(graph, self.example)
 
-    def _tflite(self, content: bytes, kind: str, **told) -> Made:
+    def tflite_file(self, content: bytes, kind: str, io: str = "float32", **told) -> Made:
+        """A model with its facts; `told` is what else `Made` holds."""
         from exporters import tflite as target
 
         types = target.constant_types(content)
         counts, found = examine(content, lambda: asked_for(self.graph()))
-        content = target.finish(content, self._facts(kind, "NHWC"))
-        return Made(content, "litert", kind, types, counts, departures=found, **told)
+        content = target.finish(content, self._facts(kind, "NHWC", io))
+        ranges = None if io == "float32" else (self.input_range, self.output_range)
+        return Made(content, "litert", kind, types, counts, departures=found, io=io, ranges=ranges, **told)
 
     def _tflite_half(self) -> Made:
         from exporters import quantise_tflite
 
-        return self._tflite(quantise_tflite.half_weights(self.tflite_model), "fp16-weights")
-
-    def _tflite_int8(self) -> Made:
-        from exporters import quantise_tflite
-        from exporters import tflite as target
-        from exporters.rewrite import rewrite_for
-
-        graph, notes = self.equalised
-        graph = copy.deepcopy(graph)
-        rewrite_for("litert", graph)
-        model = target.convert(graph, self.example)
-        content, found = quantise_tflite.quantise(model, self.plan.bounds)
-        return self._tflite(content, "int8-static", **self._planned(found, notes))
+        return self.tflite_file(quantise_tflite.half_weights(self.tflite_model), "fp16-weights")
 
     @cached_property
     def plan(self) -> int8.Plan:
@@ -268,8 +264,8 @@ class Job:
         references = self._outputs(self.calibrate, self.generator.module)
         graph, _ = self.equalised
         truths = None if self.truth is None else map(self.truth.of, self.calibrate)
-        inputs = self.inputs(self.calibrate)
-        return int8.plan(graph, inputs, references, self.output_range, self.int8_goal, truths)
+        inputs = partial(self.inputs, self.calibrate)
+        return int8.plan(graph, inputs, references, self.output_range, self.int8_goal, truths, self.demanded)
 
     @cached_property
     def learned(self) -> Learned:
@@ -290,14 +286,6 @@ class Job:
             self.generator.module, ranges, self.example, references, self.references, self.output_range
         )
 
-    def _planned(self, found: set[str], notes: tuple[str, ...]) -> dict[str, Any]:
-        """What to say of an INT8 file: layers that lost their name in conversion stayed float too."""
-        lost = tuple(name for name in self.plan.bounds if name not in found)
-        if lost:
-            notes += (f"{len(lost)} layers stayed float, since they could not be told apart in the file",)
-        told = {"notes": (*notes, *self.plan.notes), "trade": self.plan.trade}
-        return {"float_layers": (*self.plan.kept, *lost), **told}
-
     def drop(self, precision: str, run: Run) -> Drop | None:
         """How much further from the true pictures an INT8 file is; None where it is not held to them."""
         if self.truth is None or precision != "int8":
@@ -305,8 +293,8 @@ class Job:
         ours = (output for _, _, output in self.references)
         return self.truth.drop(self.compare, ours, map(run, self.inputs(self.compare)))
 
-    def _facts(self, kind: str, layout: str) -> dict[str, str]:
+    def _facts(self, kind: str, layout: str, io: str = "float32") -> dict[str, str]:
         multiple = self.generator.spec.image.multiple
         free = self.dynamic and layout == "NCHW"
         sides = f"multiples of {multiple}" if free else "x".join(map(str, self.size))
-        return facts(self.generator, self.size, kind, layout, sides)
+        return facts(self.generator, self.size, kind, layout, sides, io)

@@ -11,11 +11,11 @@ from compressor.metrics.fidelity import psnr, ssim
 from exporters.result import ImageParity, Parity
 from exporters.runtime import Run
 
-THRESHOLDS = {"fp32": 50.0, "fp16": 50.0, "int8": 20.0}
+THRESHOLDS = {"fp32": 50.0, "fp16": 50.0, "int8": 20.0, "int8-dynamic": 20.0, "w8a16": 35.0}
 """PSNR in dB that the worst picture of a file must reach, by precision.
 
-For INT8 the gate is there to stop files that are wrong, which lie below 15 dB, not those that are
-coarse: an unpaired GAN may paint one flat picture in another tint for a rounding error.
+For INT8 of either kind the gate is there to stop files that are wrong, which lie below 15 dB, not those
+that are coarse: an unpaired GAN may paint one flat picture in another tint for a rounding error.
 """
 
 

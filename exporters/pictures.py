@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compressor.data.images import fit, read_image, to_tensor
+from compressor.errors import PocketganError
 
 if TYPE_CHECKING:
     import torch
@@ -47,3 +48,15 @@ def other_size(size: Size, multiple: int) -> Size:
         multiple * math.ceil(side * more / multiple) for side, more in zip(size, (1.25, 1.5), strict=True)
     )
     return height, width
+
+
+def spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """At most `count` pictures, evenly over the list, always the same.
+
+    Raises:
+        PocketganError: there are none.
+    """
+    if not paths:
+        raise PocketganError("export needs real pictures to calibrate on and to compare with")
+    count = max(1, min(count, len(paths)))
+    return [paths[int((index + 0.5) * len(paths) / count)] for index in range(count)]

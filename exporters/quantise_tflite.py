@@ -1,4 +1,4 @@
-"""FP16 weights and static INT8 for TFLite, by ai-edge-quantizer with our own statistics.
+"""FP16 weights and integers for TFLite, by ai-edge-quantizer with our own statistics.
 
 Its own calibration is a moving average that depends on the order of the pictures; ours is handed
 over ready (`exporters.int8`). Convolutions alone run on integers: quantised norms leave the delegate.
@@ -7,12 +7,13 @@ over ready (`exporters.int8`). Convolutions alone run on integers: quantised nor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from exporters import tflite
+from exporters.byte_pictures import BYTES
 from exporters.chatter import kept_quiet
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ def half_weights(model: bytes) -> bytes:
     return _quantised(model, recipe, None, "storing half weights")
 
 
-def quantise(model: bytes, bounds: Mapping[str, Bounds]) -> tuple[bytes, set[str]]:
-    """The model with the named layers in int8, and the names that were found.
+def quantise(
+    model: bytes, bounds: Mapping[str, Bounds], bits: int = 8, io: str = "float32"
+) -> tuple[bytes, set[str]]:
+    """The model with the named layers on integers, weights in int8, and the names that were found.
 
     Large convolutions that stay float keep their weights as float16, which changes the picture less
     than anything in the others.
@@ -36,39 +39,73 @@ def quantise(model: bytes, bounds: Mapping[str, Bounds]) -> tuple[bytes, set[str
     Args:
         model: in float, its convolutions' results named after their modules.
         bounds: by layer.
+        bits: of activations, 8 or 16.
+        io: the type of input and output; of a model that takes bytes (`exporters.byte_pictures`) also "uint8"
+            or "int8".
     """
     tree = tflite.read(model)
     tensors = tree.subgraphs[0].tensors
     statistics: dict[str, dict[str, np.ndarray]] = {}
+    found, large = _split(tree, bounds)
+    for operator in tree.subgraphs[0].operators:
+        result = int(operator.outputs[0])
+        if (name := tensors[result].name.decode()) in found:
+            entry = int(operator.inputs[tflite.picture_input(tflite.operation(tree, operator))])
+            for index, span in ((entry, bounds[name].input), (result, bounds[name].output)):
+                statistics[tensors[index].name.decode()] = _statistics(tensors[index], span)
+    activations = _tensor(bits, symmetric=bits == 16, granularity="TENSORWISE")
+    recipe = [_integer(_exactly(found), kind, activations) for kind in ("CONV_2D", "DEPTHWISE_CONV_2D")]
+    if io != "float32":
+        ends = [tensors[int(index)] for index in (*tree.subgraphs[0].inputs, *tree.subgraphs[0].outputs)]
+        statistics |= {end.name.decode(): _statistics(end, BYTES) for end in ends}
+        eight = _tensor(8, symmetric=False, granularity="TENSORWISE")
+        recipe += [_integer(".*", kind, eight) for kind in ("INPUT", "OUTPUT")]
+    content = _quantised(model, recipe + _halved(large), statistics, "quantising to INT8")
+    return (_unsigned(content) if io == "uint8" else content), found
+
+
+def _unsigned(model: bytes) -> bytes:
+    """The model with uint8 in place of int8 at its ends, which it turns into floats and makes of floats."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    tree = tflite.read(model)
+    graph = tree.subgraphs[0]
+    for index in (*graph.inputs, *graph.outputs):
+        end = graph.tensors[int(index)]
+        end.type = schema.TensorType.UINT8
+        end.quantization.zeroPoint = [int(end.quantization.zeroPoint[0]) + 128]
+    return tflite.write(tree)
+
+
+def dynamic(model: bytes, names: Collection[str]) -> tuple[bytes, set[str]]:
+    """The model with the named layers' weights in int8, activations rounded by each picture's own range.
+
+    Args:
+        model: in float, its convolutions' results named after their modules.
+        names: of layers. XNNPACK takes no depthwise ones, which leave its partition.
+
+    Returns:
+        The model, and the names that were found.
+    """
+    found, large = _split(tflite.read(model), names)
+    recipe = [_integer(_exactly(found), "CONV_2D", None)] if found else []
+    return _quantised(model, recipe + _halved(large), None, "quantising to dynamic INT8"), found
+
+
+def _split(tree: Any, names: Collection[str]) -> tuple[set[str], list[str]]:
+    """Of a model's convolutions those named, and of the others those with large weights."""
     found, large = set(), []
+    tensors = tree.subgraphs[0].tensors
     for operator in tree.subgraphs[0].operators:
         kind = tflite.operation(tree, operator)
         if kind not in tflite.CONVOLUTIONS:
             continue
-        result, entry = int(operator.outputs[0]), int(operator.inputs[tflite.picture_input(kind)])
-        name = tensors[result].name.decode()
-        if name in bounds and kind != "TRANSPOSE_CONV":
+        name = tensors[int(operator.outputs[0])].name.decode()
+        if name in names and kind != "TRANSPOSE_CONV":
             found.add(name)
-            for index, span in ((entry, bounds[name].input), (result, bounds[name].output)):
-                statistics[tensors[index].name.decode()] = _statistics(tensors[index], span)
         elif np.prod(tensors[int(operator.inputs[tflite.WEIGHT])].shape) >= _HALF_FROM:
             large.append(name)
-    static = {
-        "op_config": {
-            "activation_tensor_config": _tensor(8, symmetric=False, granularity="TENSORWISE"),
-            "weight_tensor_config": _tensor(8, symmetric=True, granularity="CHANNELWISE"),
-            "compute_precision": "INTEGER",
-            "explicit_dequantize": False,
-            "skip_checks": False,
-        },
-        "algorithm_key": "min_max_uniform_quantize",
-    }
-    recipe = [
-        {"regex": _exactly(found), "operation": kind} | static for kind in ("CONV_2D", "DEPTHWISE_CONV_2D")
-    ]
-    kinds = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE")
-    recipe += [_casting(_exactly(large), kind) for kind in kinds if large]
-    return _quantised(model, recipe, statistics, "quantising to INT8"), found
+    return found, large
 
 
 def _quantised(model: bytes, recipe: list[dict[str, Any]], statistics: Any, what: str) -> bytes:
@@ -90,6 +127,28 @@ def _tensor(bits: int, *, symmetric: bool, granularity: str, dtype: str = "INT")
         "dtype": dtype,
         "block_size": 0,
     }
+
+
+def _integer(scope: str, kind: str, activations: dict[str, Any] | None) -> dict[str, Any]:
+    """A recipe's entry that runs an operation on integers; without `activations` by each picture's range."""
+    return {
+        "regex": scope,
+        "operation": kind,
+        "algorithm_key": "min_max_uniform_quantize",
+        "op_config": {
+            **({} if activations is None else {"activation_tensor_config": activations}),
+            "weight_tensor_config": _tensor(8, symmetric=True, granularity="CHANNELWISE"),
+            "compute_precision": "INTEGER",
+            "explicit_dequantize": False,
+            "skip_checks": False,
+        },
+    }
+
+
+def _halved(names: list[str]) -> list[dict[str, Any]]:
+    """A recipe's entries that store these layers' weights as float16."""
+    kinds = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE")
+    return [_casting(_exactly(names), kind) for kind in kinds if names]
 
 
 def _casting(scope: str, kind: str) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from exporters.drop import Drop, Point
 
 FORMAT = "pocketgan.export/1"
 FILE = "export.json"
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "w8a16")
+USUAL = PRECISIONS[:3]  # written where nothing else is said
 GIVEN = "as given"  # the kind of a file that somebody else made: nothing to compare it with
 
 
@@ -102,17 +104,20 @@ class ExportedFile:
     Attributes:
         file: its name in the folder, "generator-fp32.onnx".
         runtime: "onnxruntime" or "litert".
-        precision: what was asked for: "fp32", "fp16" or "int8".
+        precision: what was asked for: "fp32", "fp16", "int8", "int8-dynamic" or "w8a16".
         kind: what it is: "fp32", "fp16" (half arithmetic), "fp16-weights" (half weights, float
-            arithmetic), "int8-static", or `GIVEN` for a file that somebody else made.
+            arithmetic), "int8-static", "int8-dynamic", "w8a16" (int8 weights, 16-bit activations), or `GIVEN`
+            for a file that somebody else made.
         bytes, sha256, seconds: size, hash and the time it took to make and check.
         peak_mb: peak resident memory in MiB of the process that made it, while it did; None: not measured.
-        input_layout: "NCHW" or "NHWC"; input and output are float32.
+        input_layout: "NCHW" or "NHWC".
+        io: type of input and output: "float32", in the network's own range; "uint8" or "int8", a picture's
+            bytes, whatever that range (`exporters.byte_pictures`).
         parity: against the PyTorch module.
         dtypes: constants stored in the file, counted by their type.
         delegation: of a TFLite file.
         departures: its TRANSPOSEs and what XNNPACK does not run, each explained where that can be.
-        float_layers: of an INT8 file, the convolutions kept in float.
+        float_layers: of a file with integers, the convolutions kept in float.
         trade: of an INT8 file that was planned, the divisions tried, from most integers to most floats.
         drop: of an INT8 file held to true pictures, how much further from them it is than the network.
         notes: facts a reader should know, in words (ranges used, rewrites made, fallbacks taken).
@@ -137,6 +142,7 @@ class ExportedFile:
     trade: tuple[Point, ...] = ()
     drop: Drop | None = None
     departures: tuple[Departure, ...] = ()
+    io: str = "float32"
 
     @property
     def passed(self) -> bool:
@@ -156,11 +162,12 @@ class ExportedFile:
             "trade": [asdict(point) for point in self.trade],
             "drop": None if self.drop is None else self.drop.as_json(),
             "departures": [asdict(each) for each in self.departures],
+            "io": self.io,
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ExportedFile:
-        """Read one record; `trade`, `drop` and `departures` are newer than the others."""
+        """Read one record; `trade`, `drop`, `departures` and `io` are newer than the others."""
         return cls(
             **{name: document[name] for name in _PLAIN},
             peak_mb=document.get("peak_mb"),  # files of earlier versions have none
@@ -172,6 +179,7 @@ class ExportedFile:
             trade=tuple(Point(**point) for point in document.get("trade", ())),
             drop=None if document.get("drop") is None else Drop.from_json(document["drop"]),
             departures=tuple(Departure(**each) for each in document.get("departures", ())),
+            io=document.get("io", "float32"),
         )
 
 

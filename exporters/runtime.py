@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from compressor.agd.teachers.runtimes import dequantised, quantised
 from exporters.departures import Asked, Departure, departures
 from exporters.result import Delegation
 
@@ -36,15 +37,15 @@ def onnx_session(model: bytes):
 
 
 def open_tflite(model: bytes) -> Run:
-    """LiteRT with XNNPACK over a model of one NHWC float input and output."""
+    """LiteRT with XNNPACK over a model of one NHWC input and output; integers go by scale and zero point."""
     interpreter = tflite_interpreter(model)
-    entry = interpreter.get_input_details()[0]["index"]
-    result = interpreter.get_output_details()[0]["index"]
+    entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
     def run(pictures: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(entry, np.ascontiguousarray(np.moveaxis(pictures, 1, 3), np.float32))
+        interpreter.set_tensor(entry["index"], quantised(np.moveaxis(pictures, 1, 3), entry))
         interpreter.invoke()
-        return np.ascontiguousarray(np.moveaxis(interpreter.get_tensor(result), 3, 1))
+        made = dequantised(interpreter.get_tensor(result["index"]), result)
+        return np.ascontiguousarray(np.moveaxis(made, 3, 1))
 
     return run
 
@@ -101,6 +102,8 @@ def examine(model: bytes, asked: Callable[[], Asked] = tuple) -> tuple[Delegatio
                 continue
             taken.add(node["index"])
             open_ends += [int(entry) for entry in node["inputs"] if int(entry) not in entries]
-    names = {int(tensor["index"]): str(tensor["name"]) for tensor in interpreter.get_tensor_details()}
+    tensors = interpreter.get_tensor_details()
+    names = {int(tensor["index"]): str(tensor["name"]) for tensor in tensors}
+    wide = {int(tensor["index"]) for tensor in tensors if tensor["dtype"] is np.int16}
     counts = Delegation(nodes=len(nodes), delegated=len(taken), partitions=len(partitions))
-    return counts, departures(nodes, names, taken, asked)
+    return counts, departures(nodes, names, taken, asked, wide)

@@ -7,7 +7,7 @@ the imitation is within a few tenths of a dB of the files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,10 +57,28 @@ def observe(graph: fx.GraphModule, chosen: Iterable[Layer], pictures: Iterable[n
 
 
 class Simulated(fx.Interpreter):
-    """The graph with some of its convolutions rounded as INT8 rounds them; call it on a picture array."""
+    """The graph with some of its convolutions rounded as INT8 rounds them; call it on a picture array.
 
-    def __init__(self, graph: fx.GraphModule, chosen: Iterable[Layer], bounds: Mapping[str, Bounds]):
+    Args:
+        graph: in float.
+        chosen: the convolutions.
+        bounds: what they are rounded by.
+        shifts: by layer, what is taken off the bias of each output channel (`exporters.bias`).
+    """
+
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        chosen: Sequence[Layer],
+        bounds: Mapping[str, Bounds],
+        shifts: Mapping[str, Sequence[float]] | None = None,
+    ):
         super().__init__(graph)
+        self._shifts = {
+            layer.node: torch.tensor(shifts[layer.name]).reshape(1, -1, 1, 1)
+            for layer in chosen
+            if shifts and layer.name in shifts
+        }
         self._nodes = {layer.node: bounds[layer.name] for layer in chosen}
         self._results = {layer.result: bounds[layer.name] for layer in chosen}
         self._weights = {node: rounded_weight(g.constant(graph, node.args[1])) for node in self._nodes}  # type: ignore[arg-type]
@@ -71,8 +89,13 @@ class Simulated(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         if n in self._nodes:
-            entry, _, *rest = self.fetch_args_kwargs_from_env(n)[0]
-            value = n.target(rounded(entry, self._nodes[n].input), self._weights[n], *rest, **n.kwargs)  # type: ignore[operator]
+            value = self.convolved(n, *self.fetch_args_kwargs_from_env(n))
         else:
             value = super().run_node(n)
         return rounded(value, self._results[n].output) if n in self._results else value
+
+    def convolved(self, n: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor:
+        """What a chosen convolution makes of its arguments on rounded numbers, its result not yet rounded."""
+        entry, _, *rest = args
+        value = n.target(rounded(entry, self._nodes[n].input), self._weights[n], *rest, **kwargs)  # type: ignore[operator]
+        return value - self._shifts[n] if n in self._shifts else value

@@ -28,7 +28,7 @@ class Task:
     Attributes:
         path: of the file.
         kind: "onnx" or "tflite".
-        precision: "fp32", "fp16" or "int8".
+        precision: one of `exporters.result.PRECISIONS`.
         threshold: PSNR in dB that it is held to.
     """
 
@@ -77,6 +77,7 @@ class Task:
             trade=made.trade,
             drop=drop,
             departures=made.departures,
+            io=made.io,
         )
 
     @property

@@ -21,7 +21,9 @@ from pocketgan.source import GeneratorSource
 from pocketgan.strict_yaml import Value, as_plain, build, parse, put, read_text
 
 FORMATS = ("onnx", "tflite")
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "w8a16")
+USUAL = PRECISIONS[:3]
+INTEGERS = ("uint8", "int8")
 
 
 def _at_least_one(section: str, settings: object, *names: str) -> None:
@@ -69,7 +71,7 @@ class Export:
 
     Attributes:
         formats: onnx (for ONNX Runtime) and tflite (for LiteRT).
-        precisions: fp32, fp16 and int8.
+        precisions: of fp32, fp16, int8 (static), int8-dynamic, and w8a16 (int8 weights, 16-bit activations).
         size: input height and width of the files, where not the generator's usual size.
         calibration: pictures that INT8 ranges are measured on.
         parity_images: held-out pictures that each file is compared with PyTorch on.
@@ -80,10 +82,11 @@ class Export:
         max_drop: instead, dB that INT8's mean PSNR to the pictures of `reference` may be below that of the
             network in float.
         reference: folder of the true pictures, or a teacher's, found by the inputs' names.
+        integer_io: uint8 or int8: the INT8 TFLite file takes and gives a picture's bytes.
     """
 
     formats: tuple[str, ...] = FORMATS
-    precisions: tuple[str, ...] = PRECISIONS
+    precisions: tuple[str, ...] = USUAL
     size: tuple[int, int] | None = None
     calibration: int = 16
     parity_images: int = 4
@@ -92,6 +95,7 @@ class Export:
     opset: int = 18
     max_drop: float | None = None
     reference: Path | None = None
+    integer_io: str | None = None
 
     def __post_init__(self) -> None:
         for name, chosen, allowed in (
@@ -106,6 +110,14 @@ class Export:
         _at_least_one("export", self, "calibration", "parity_images")
         if self.min_psnr is not None and not 0 < self.min_psnr < math.inf:
             raise UsageError("export.min_psnr is no PSNR", got=self.min_psnr, allowed="dB above 0")
+        if self.integer_io is not None and not (
+            self.integer_io in INTEGERS and "tflite" in self.formats and "int8" in self.precisions
+        ):
+            raise UsageError(
+                "export.integer_io is of static INT8 TFLite files",
+                got=self.integer_io,
+                allowed=f"{' or '.join(INTEGERS)}, tflite among export.formats, int8 among export.precisions",
+            )
         if self.max_drop is not None and not 0 < self.max_drop < math.inf:
             raise UsageError("export.max_drop is no drop", got=self.max_drop, allowed="dB above 0")
         if (self.max_drop is None) != (self.reference is None) or None not in (self.max_drop, self.min_psnr):

@@ -155,6 +155,7 @@ def _export(recipe: Recipe, folder: Path) -> None:
                 min_psnr=wanted.min_psnr,
                 dynamic=wanted.dynamic,
                 opset=wanted.opset,
+                integer_io=wanted.integer_io if group == "compressed" else None,
                 max_drop=wanted.max_drop,
                 reference=wanted.reference,
                 images_held_out=held_out,

@@ -307,6 +307,7 @@ def test_recipe_and_exporter_agree_on_what_can_be_written() -> None:
     from pocketgan import recipe
 
     assert (recipe.FORMATS, recipe.PRECISIONS) == (export.FORMATS, export.PRECISIONS)
+    assert (export.USUAL, tuple(export.ZERO_POINTS)) == (recipe.USUAL, recipe.INTEGERS)
 
 
 # Doctor

@@ -196,7 +196,7 @@ def test_imitated_arithmetic_predicts_the_files(wild, photos, six):
     rewrite_for("onnxruntime", graph)
     inputs = [to_tensor(read_image(p), (-1, 1)).numpy() for p in photos]
     judged = [(p.name, x, graph(torch.from_numpy(x)).numpy()) for p, x in zip(photos, inputs, strict=True)]
-    plan = int8.plan(graph, inputs, judged[:4], (-1.0, 1.0), goal=30.0)
+    plan = int8.plan(graph, lambda: inputs, judged[:4], (-1.0, 1.0), goal=30.0)
     for file in six.files:
         if file.precision == "int8":
             mean = np.mean([image.psnr for image in file.parity.images])
@@ -215,10 +215,12 @@ def test_more_quality_costs_more_float_layers(photos):
     rewrite_for("onnxruntime", graph)
     inputs = [to_tensor(read_image(p), (-1, 1)).numpy() for p in photos[:2]]
     judged = [("", x, graph(torch.from_numpy(x)).numpy()) for x in inputs]
-    none, some = (int8.plan(graph, inputs, judged, (-1.0, 1.0), goal=goal) for goal in (1.0, 99.0))
+    none, some = (int8.plan(graph, lambda: inputs, judged, (-1.0, 1.0), goal=goal) for goal in (1.0, 99.0))
     assert len(some.kept) > len(none.kept) and some.psnr > none.psnr
     assert set(none.bounds) - set(some.bounds) == set(some.kept) - set(none.kept)
     assert "out of reach" in some.notes[-1]
+    demanded = int8.plan(graph, lambda: inputs, judged, (-1.0, 1.0), goal=99.0, demanded=True)
+    assert len(demanded.bounds) == 1 and demanded.psnr > some.psnr
 
 
 def test_large_transposed_convolutions_keep_constant_kernels():

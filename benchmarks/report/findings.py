@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from benchmarks.exported import precision_of
 from benchmarks.report import words
 from benchmarks.report.run_folder import RunFolder
 from benchmarks.samples import Series
 from benchmarks.statistics import Ratio, Summary, speed_up
-from exporters.result import GIVEN, ExportedFile
+from exporters.result import GIVEN, PRECISIONS, ExportedFile
 
 BASELINE = "original"
 
@@ -176,8 +177,9 @@ def _files(run: RunFolder, group: str) -> Iterable[ExportedFile]:
 
 
 def _order(name: str) -> tuple[bool, int, str]:
-    precisions = [position for position, p in enumerate(("fp32", "fp16", "int8")) if p in name]
-    return name.endswith(".tflite"), precisions[0] if precisions else 3, name
+    precision = precision_of(name)
+    place = len(PRECISIONS) if precision is None else PRECISIONS.index(precision)
+    return name.endswith(".tflite"), place, name
 
 
 def _stale(series: Series, file: ExportedFile | None) -> bool:

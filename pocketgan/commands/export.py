@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compressor.errors import GateError
 from pocketgan import options
-from pocketgan.options import Answer, CommaList, Decibels, command, generator_options
-from pocketgan.recipe import FORMATS, PRECISIONS
+from pocketgan.options import Answer, CommaList, Decibels, command, generator_options, nearest
+from pocketgan.recipe import FORMATS, INTEGERS, PRECISIONS, USUAL
 from pocketgan.source import GeneratorSource
 from pocketgan.texts import amount, decibels, table
 
 if TYPE_CHECKING:
     from exporters.result import ExportResult
+
+
+class Threshold(click.ParamType):
+    """A precision and the dB that its files must reach: int8=35."""
+
+    name = "PRECISION=DB"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, float]:
+        if isinstance(value, tuple):
+            return value
+        precision, _, amount = value.partition("=")
+        if precision not in PRECISIONS:
+            self.fail(f"{value!r} names no precision{nearest(precision, PRECISIONS)}", param, ctx)
+        return precision, Decibels().convert(amount, param, ctx)
 
 
 @command("export")
@@ -34,9 +48,10 @@ if TYPE_CHECKING:
     "--precision",
     "precisions",
     type=CommaList(*PRECISIONS),
-    default=",".join(PRECISIONS),
+    default=",".join(USUAL),
     show_default=True,
-    help="Of weights and, for int8, of the arithmetic too.",
+    help="Of weights and, from int8 on, of the arithmetic too: int8 rounds by ranges measured beforehand, "
+    "int8-dynamic by each picture's own, w8a16 to 8 bits of weights and 16 of activations.",
 )
 @click.option(
     "--calibration",
@@ -50,6 +65,14 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, min_open=True),
     help="PSNR in dB that INT8 must reach on every held-out picture: as few layers as that takes stay float, "
     "and at most half of the arithmetic. By default it aims at 40 on average.",
+)
+@click.option(
+    "--threshold",
+    "thresholds",
+    type=Threshold(),
+    multiple=True,
+    help="PSNR in dB that every held-out picture must reach in files of a precision, as int8-dynamic=30; may "
+    "be repeated. By default 50 for fp32 and fp16, 35 for w8a16, 20 for int8 and int8-dynamic.",
 )
 @click.option(
     "--max-drop",
@@ -68,6 +91,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="ONNX files take pictures of any height and width that the network can; TFLite files never do.",
 )
+@click.option(
+    "--integer-io",
+    type=click.Choice(INTEGERS),
+    help="The INT8 TFLite file takes and gives a picture's bytes (int8: less 128); all others take and give "
+    "float32.",
+)
 @click.option("--opset", type=int, default=18, show_default=True, help="Of ONNX files, 18 to 21.")
 @click.option(
     "--processes",
@@ -85,10 +114,12 @@ def export_command(
     precisions: tuple[str, ...],
     calibration: int,
     min_psnr: float | None,
+    thresholds: tuple[tuple[str, float], ...],
     max_drop: float | None,
     reference: Path | None,
     dynamic: bool,
     opset: int,
+    integer_io: str | None,
     processes: int | None,
     output: Path,
     resume: bool,
@@ -117,10 +148,12 @@ def export_command(
             calibration=calibration,
             images_held_out=compare,
             min_psnr=min_psnr,
+            thresholds=dict(thresholds),
             max_drop=max_drop,
             reference=reference,
             dynamic=dynamic,
             opset=opset,
+            integer_io=integer_io,
             processes=processes,
             resume=resume,
         )

@@ -150,7 +150,7 @@ def _scale(path: Path, side: tuple[int, int], shape: tuple[int, ...]) -> int:
 
 
 def _told_inside(opened: OpenedFile) -> dict[str, Any]:
-    """What our exporter wrote into an ONNX file; nothing where it was made by others."""
+    """What our exporter wrote into a file; nothing where it was made by others."""
     try:
         return {
             name: _pair(json.loads(opened.metadata[name]))
@@ -171,6 +171,8 @@ def _told_beside(path: Path) -> dict[str, Any]:
         for file in document["files"]:
             if file["file"] == path.name and file["sha256"] == sha256(path):
                 told = document["input"]
+                if file.get("io", "float32") != "float32":  # it takes bytes, and says so itself
+                    return {"layout": file["input_layout"]}
                 return {
                     "input_range": _pair(told["range"]),
                     "output_range": _pair(told["output_range"]),

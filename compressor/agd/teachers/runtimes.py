@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -114,12 +115,27 @@ def open_tflite(path: Path, layout: str | None) -> OpenedFile:
         if list(interpreter.get_input_details()[0]["shape"]) != list(fed.shape):
             interpreter.resize_tensor_input(entry["index"], list(fed.shape))
             interpreter.allocate_tensors()
-        interpreter.set_tensor(entry["index"], _quantised(fed, entry))
+        interpreter.set_tensor(entry["index"], quantised(fed, entry))
         interpreter.invoke()
-        made = _dequantised(interpreter.get_tensor(outputs[0]["index"]), outputs[0])
+        made = dequantised(interpreter.get_tensor(outputs[0]["index"]), outputs[0])
         return _first_channels(path, made, last)
 
-    return _opened(run, shape, last, f"tflite {sha256(path)}", {})
+    return _opened(run, shape, last, f"tflite {sha256(path)}", _metadata(path))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What our exporter wrote into a TFLite file; nothing where it was made by others."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    for entry in map(model.Metadata, range(model.MetadataLength())):
+        if entry.Name() == b"pocketgan":
+            try:
+                told = json.loads(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
+            except (ValueError, AttributeError):
+                return {}  # the name is ours, the content is not
+            return told if isinstance(told, dict) else {}
+    return {}
 
 
 def _threads() -> int:
@@ -197,7 +213,8 @@ def _opened(
     return OpenedFile(run, channels, fixed, content, metadata)
 
 
-def _quantised(values: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
+def quantised(values: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
+    """Numbers as a LiteRT input takes them, by its details: integers by scale and zero point."""
     kind = np.dtype(entry["dtype"])
     if kind.kind == "f":
         return np.ascontiguousarray(values, kind)
@@ -207,7 +224,8 @@ def _quantised(values: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
     return np.ascontiguousarray(np.clip(levels, limits.min, limits.max), kind)
 
 
-def _dequantised(values: np.ndarray, result: Mapping[str, Any]) -> np.ndarray:
+def dequantised(values: np.ndarray, result: Mapping[str, Any]) -> np.ndarray:
+    """Numbers that a LiteRT output, by its details, stands for, as float32."""
     if values.dtype.kind == "f":
         return np.asarray(values, np.float32)
     scale, zero = result["quantization"]
