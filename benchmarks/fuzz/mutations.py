@@ -9,6 +9,7 @@ import json
 import re
 import struct
 from collections.abc import Callable
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -124,14 +125,17 @@ def some_tree(document: Any) -> SearchStrategy[Any]:
         for _ in range(draw(st.sampled_from(_CHANGES))):
             places = _places(tree)
             if not places:
-                return draw(st.sampled_from(VALUES))
+                return draw(st.sampled_from(VALUES).map(deepcopy))
             holder, key = draw(st.sampled_from(places))
             match draw(
                 st.sampled_from(("value", "value", "value", "near", "drop", "rename", "swap", "wrap", "deep"))
             ):
                 case "value":
                     holder[key] = draw(
-                        st.sampled_from(VALUES) | st.integers() | st.floats() | st.text(max_size=8)
+                        st.sampled_from(VALUES).map(deepcopy)
+                        | st.integers()
+                        | st.floats()
+                        | st.text(max_size=8)
                     )
                 case "near":
                     holder[key] = _near(holder[key], draw(st.sampled_from((-1, 1, 2, 100))))
