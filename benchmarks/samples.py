@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,9 @@ class Series:
     sha256: str | None = None
     delegation: dict[str, Any] | None = None
 
-    @property
+    @cached_property
     def summary(self) -> Summary:
-        """Statistics of the timed inferences, computed now."""
+        """Statistics of the timed inferences, computed when they are first asked for."""
         return summarise(self.samples_ms)
 
 
@@ -126,5 +127,5 @@ def _series(item: dict[str, Any]) -> Series:
     series = Series(**fields_of(Series, item))
     if series.delegation is not None:
         fields_of(Delegation, series.delegation)
-    summarise(series.samples_ms)  # refuses impossible samples
+    _ = series.summary  # refuses impossible samples
     return series
