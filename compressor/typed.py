@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -52,19 +53,20 @@ def typed(kind: Any, value: Any, where: str) -> Any:
             return tuple(typed(part, item, where) for part, item in zip(parts, value, strict=True))
     elif origin in (dict, Mapping) and isinstance(value, dict):
         return {typed(str, key, where): typed(parts[1], item, where) for key, item in value.items()}
-    elif dataclasses.is_dataclass(kind):
+    elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
         read = getattr(kind, "from_json", None)
-        return read(value) if read else kind(**fields_of(kind, value))  # type: ignore[operator]
+        return read(value) if read else kind(**fields_of(kind, value))
     elif kind is bool and isinstance(value, bool):
         return value
     elif kind in (int, float) and isinstance(value, int if kind is int else (int, float)):
         if not isinstance(value, bool) and abs(value) < _FARTHEST and math.isfinite(value):
             return kind(value)
     elif kind is str and isinstance(value, str):
-        value.encode()  # lone surrogates, which no file and no page can hold, are a ValueError
+        os.fsencode(value)  # refuses what no file's name can be
         if "\0" not in value:
             return value
-    raise TypeError(f"{where} is {str(value)[:80]!r}, which is no {getattr(kind, '__name__', kind)}")
+    said = type(value).__name__ if isinstance(value, list | dict) else repr(value)[:80]  # may be deep
+    raise TypeError(f"{where} is {said}, which is no {getattr(kind, '__name__', kind)}")
 
 
 @functools.cache

@@ -48,7 +48,15 @@ def record(**changes: Any) -> dict[str, Any]:
         "networks": {"SRVGG": network},
         "training": {},
         "startup": {"python -c pass": [20.0] * 5, "pocketgan --help": [100.0] * 5},
-        "reports": {"page of 10 records": {"seconds": 1.0, "page_mb": 1, "base_mb": 50, "peak_mb": 60}},
+        "reports": {
+            "page of 10 records": {
+                "seconds": 1.0,
+                "processor_seconds": 0.9,
+                "page_mb": 1,
+                "base_mb": 50,
+                "peak_mb": 60,
+            }
+        },
     }
     return told | changes
 

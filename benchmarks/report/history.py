@@ -62,7 +62,7 @@ def history(folder: Path, *, allow_emulated: bool = False) -> Path:
     found = tracks(folder, allow_emulated=allow_emulated)
     page = folder / "history.html"
     with atomic(page, "w") as file:
-        file.write(_render(folder.resolve().name, found))
+        file.write(words.writable(_render(folder.resolve().name, found)))
     return page
 
 

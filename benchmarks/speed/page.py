@@ -157,6 +157,7 @@ def _house(record: Mapping[str, Any]) -> str:
         {
             "report": name,
             "seconds": f"{told['seconds']:.1f}",
+            "of processor": f"{told['processor_seconds']:.1f}",
             "page": f"{told['page_mb']:.1f} MB",
             "peak memory": f"{told['peak_mb']:.0f} MiB",
         }
