@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -169,7 +170,10 @@ class ExportedFile:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ExportedFile:
         """Read one record; what is newer than the rest may be missing."""
-        return cls(**fields_of(cls, document))
+        found = cls(**fields_of(cls, document))
+        if b"\0" in os.fsencode(found.file):  # which refuses halves of surrogate pairs
+            raise ValueError("no file has such a name")
+        return found
 
 
 _PLAIN = (

@@ -103,7 +103,7 @@ def test_json_that_python_alone_reads_is_refused(tmp_path: Path, text: str) -> N
     ("kind", "value"),
     [
         (float, True), (float, 10**400), (float, float("nan")), (float, "1"), (int, 1.0), (int, False),
-        (str, 1), (str, "\ud800"), (str, "a\0"), (bool, 1), (tuple[float, ...], 5), (tuple[str, int], ["a"]),
+        (str, 1), (bool, 1), (tuple[float, ...], 5), (tuple[str, int], ["a"]),
         (dict[str, int], {"a": "b"}), (ExportedFile, []), (float | None, "x"),
     ],
 )  # fmt: skip
@@ -128,10 +128,11 @@ def test_what_is_of_its_type_is_read() -> None:
         {"departures": 1.5},
         {"bytes": "10"},
         {"file": "\ud800"},
+        {"file": "a\0"},
         {"drop": {"images": [], "limit": 1}},
         {"parity": {"images": [], "threshold_psnr": 40}},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=str,
 )
 def test_an_export_record_of_other_types_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     document = _export()
