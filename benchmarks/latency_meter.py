@@ -83,7 +83,7 @@ class LocalMeter:
 
     def tables(self, generator: Generator, graph: ChannelGraph) -> Mapping[str, LayerTable]:
         """Each convolution's timings; those that the table lacks are measured, which takes seconds each."""
-        sizes = _input_sizes(generator)
+        sizes = input_sizes(generator)
         quantised = self._quantised(generator)
         parts = [(layer, generator.module.get_submodule(layer.name)) for layer in graph.convolutions()]
         wanted = [(layer, part) for layer, part in parts if isinstance(part, CONVOLUTIONS)]
@@ -138,19 +138,7 @@ class LocalMeter:
         outputs: Sequence[int],
     ) -> LayerTable:
         depthwise = kind == "depthwise"
-        shape = LayerShape(
-            module="transposed" if isinstance(part, CONVOLUTIONS[1]) else "conv",
-            kernel=tuple(part.kernel_size),
-            stride=tuple(part.stride),
-            padding=_padding(part),
-            dilation=tuple(part.dilation),
-            output_padding=tuple(part.output_padding),
-            depthwise=depthwise,
-            groups=1 if depthwise else part.groups,
-            bias=part.bias is not None,
-            size=size,
-            precision=precision,
-        )
+        shape = layer_shape(part, size, precision, depthwise=depthwise)
         each = part.out_channels // part.in_channels  # results of every channel of a depthwise convolution
         if depthwise:
             inputs = (1,)
@@ -244,7 +232,24 @@ def _padding(part: Any) -> tuple[int, int]:
     return (height, width)
 
 
-def _input_sizes(generator: Generator) -> dict[str, list[tuple[int, int]]]:
+def layer_shape(part: Any, size: tuple[int, int], precision: str, *, depthwise: bool) -> LayerShape:
+    """One convolution of a network at one size of its input."""
+    return LayerShape(
+        module="transposed" if isinstance(part, CONVOLUTIONS[1]) else "conv",
+        kernel=tuple(part.kernel_size),
+        stride=tuple(part.stride),
+        padding=_padding(part),
+        dilation=tuple(part.dilation),
+        output_padding=tuple(part.output_padding),
+        depthwise=depthwise,
+        groups=1 if depthwise else part.groups,
+        bias=part.bias is not None,
+        size=size,
+        precision=precision,
+    )
+
+
+def input_sizes(generator: Generator) -> dict[str, list[tuple[int, int]]]:
     """Height and width of every convolution's input, for each of its uses."""
     import torch
 

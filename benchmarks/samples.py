@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchmarks.statistics import Summary, summarise
 from compressor.errors import GateError, PocketganError
 from compressor.files import read_json
+from compressor.typed import fields_of, typed
+from devices.runtimes import Delegation
 
 FORMAT = "pocketgan.bench/1"
 EMULATED = f"{FORMAT}+emulated"
@@ -44,9 +47,9 @@ class Series:
     sha256: str | None = None
     delegation: dict[str, Any] | None = None
 
-    @property
+    @cached_property
     def summary(self) -> Summary:
-        """Statistics of the timed inferences, computed now."""
+        """Statistics of the timed inferences, computed when they are first asked for."""
         return summarise(self.samples_ms)
 
 
@@ -67,6 +70,19 @@ class BenchResult:
     def as_json(self) -> dict[str, Any]:
         """The document of bench.json, raw samples included."""
         return {**self.document, "series": [asdict(item) for item in self.series]}
+
+
+_CIRCUMSTANCES: dict[str, Any] = {  # of a session, those that others read
+    "machine": dict[str, Any] | None,
+    "device": dict[str, Any] | None,
+    "runtimes": dict[str, str],
+    "load_before": float | None,
+    "load_after": float | None,
+    "heat_after": dict[str, Any] | None,
+    "heat_by_round": tuple[dict[str, Any], ...] | None,
+    "share_below_top_frequency": dict[str, float] | None,
+    "parity": tuple[dict[str, Any], ...] | None,
+}
 
 
 def now() -> str:
@@ -96,16 +112,20 @@ def read_bench(path: Path, *, allow_emulated: bool = False) -> BenchResult:
         raise PocketganError(f"{path} is of a format this version does not know", got=got, allowed=FORMAT)
     try:
         series = tuple(_series(item) for item in document["series"])
+        circumstances = {
+            key: value if key not in _CIRCUMSTANCES else typed(_CIRCUMSTANCES[key], value, key)
+            for key, value in document.items()
+            if key != "series"
+        }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PocketganError(f"{path} is damaged", got=error, fix="measure again: pocketgan bench") from error
-    return BenchResult(path, {k: v for k, v in document.items() if k != "series"}, series)
+    return BenchResult(path, circumstances, series)
 
 
 def _series(item: dict[str, Any]) -> Series:
     """One entry of "series"; keys that later versions may add are passed over."""
-    known: dict[str, Any] = {key: item[key] for key in Series.__dataclass_fields__ if key in item}
-    for key in ("warmup_ms", "samples_ms"):
-        known[key] = tuple(float(value) for value in item[key])
-    series = Series(**known)
-    summarise(series.samples_ms)  # refuses impossible samples
+    series = Series(**fields_of(Series, item))
+    if series.delegation is not None:
+        fields_of(Delegation, series.delegation)
+    _ = series.summary  # refuses impossible samples
     return series

@@ -164,10 +164,16 @@ def speed_up(
     chance = np.random.default_rng(seed)
     rows = chance.integers(0, len(first), (resamples, len(first)))
     columns = rows if paired else chance.integers(0, len(second), (resamples, len(second)))
-    ratios = np.median(first[rows], axis=1) / np.median(second[columns], axis=1)
+    ratios = _medians(first[rows]) / _medians(second[columns])
     tail = 50 * (1 - confidence)
     low, high = np.percentile(ratios, [tail, 100 - tail])
     return Ratio(float(np.median(first) / np.median(second)), float(low), float(high), paired)
+
+
+def _medians(rows: np.ndarray) -> np.ndarray:
+    """np.median of each row; to sort short rows takes less than half as long as its partitions."""
+    ordered, middle = np.sort(rows, axis=1), rows.shape[1] // 2
+    return ordered[:, middle] if rows.shape[1] % 2 else (ordered[:, middle - 1] + ordered[:, middle]) / 2
 
 
 def _instability(values: np.ndarray, middle: float, iqr: float) -> str | None:

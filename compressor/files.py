@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,17 +66,26 @@ def write_json(path: Path, document: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read one JSON document.
+    """Read one JSON document; NaN and infinity are refused, as they are in writing.
 
     Raises:
         PocketganError: the file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite)
     except OSError as error:
         raise PocketganError(f"cannot read {path}", got=error.strerror or error) from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or numbers of too many digits
         raise PocketganError(f"{path} is not a JSON document", got=error) from error
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text[:40])
 
 
 def sha256(path: Path) -> str:

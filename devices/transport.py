@@ -254,7 +254,7 @@ class Workspace:
             self.transport, lambda: checked(self.transport, ["df", "-k", self.transport.root])
         ).text.splitlines()
         fields = lines[-1].split() if lines else []
-        if len(fields) < 5 or not fields[-3].isdigit():
+        if len(fields) < 5 or not re.fullmatch(r"[0-9]{1,15}", fields[-3]):
             raise DeviceError(f"{self.transport.serial} does not tell its free space", got=lines[-1:])
         return int(fields[-3]) * 1024
 

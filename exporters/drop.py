@@ -17,6 +17,7 @@ from compressor.data.images import fit, list_images, read_image, to_pixels
 from compressor.errors import PocketganError
 from compressor.generators.spec import ImageFormat
 from compressor.metrics.fidelity import psnr
+from compressor.typed import fields_of
 
 _MOST = 100.0  # dB that equal pictures count as
 
@@ -78,8 +79,10 @@ class Drop:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Drop:
-        images = tuple((str(name), float(ours), float(file)) for name, ours, file in document["images"])
-        return cls(images, float(document["limit"]))
+        found = cls(**fields_of(cls, document))
+        if not found.images:
+            raise ValueError("no picture was compared with its truth")
+        return found
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from compressor.errors import PocketganError
 from compressor.files import read_json, write_json
+from compressor.typed import fields_of, typed
 from exporters.departures import Departure
 from exporters.drop import Drop, Point
 
@@ -82,10 +84,17 @@ class Parity:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Parity:
         images = tuple(
-            ImageParity(image["name"], _number(image["max_abs"]), _number(image["psnr"]), image["ssim"])
+            ImageParity(
+                typed(str, image["name"], "name"),
+                _number(image["max_abs"]),
+                _number(image["psnr"]),
+                typed(float | None, image["ssim"], "ssim"),
+            )
             for image in document["images"]
         )
-        return cls(images, float(document["threshold_psnr"]))
+        if not images:
+            raise ValueError("no picture was compared")
+        return cls(images, typed(float, document["threshold_psnr"], "threshold_psnr"))
 
 
 @dataclass(frozen=True)
@@ -167,20 +176,11 @@ class ExportedFile:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ExportedFile:
-        """Read one record; `trade`, `drop`, `departures` and `io` are newer than the others."""
-        return cls(
-            **{name: document[name] for name in _PLAIN},
-            peak_mb=document.get("peak_mb"),  # files of earlier versions have none
-            parity=None if document["parity"] is None else Parity.from_json(document["parity"]),
-            dtypes=dict(document["dtypes"]),
-            delegation=None if document["delegation"] is None else Delegation(**document["delegation"]),
-            float_layers=tuple(document["float_layers"]),
-            notes=tuple(document["notes"]),
-            trade=tuple(Point(**point) for point in document.get("trade", ())),
-            drop=None if document.get("drop") is None else Drop.from_json(document["drop"]),
-            departures=tuple(Departure(**each) for each in document.get("departures", ())),
-            io=document.get("io", "float32"),
-        )
+        """Read one record; what is newer than the rest may be missing."""
+        found = cls(**fields_of(cls, document))
+        if b"\0" in os.fsencode(found.file):  # which refuses halves of surrogate pairs
+            raise ValueError("no file has such a name")
+        return found
 
 
 _PLAIN = (
@@ -257,11 +257,12 @@ def read_export(folder: Path) -> ExportResult:
     try:
         return ExportResult(
             folder=folder,
-            generator=document["generator"],
-            input=document["input"],
-            settings=document["settings"],
-            versions=document["versions"],
-            files=tuple(ExportedFile.from_json(file) for file in document["files"]),
+            **{
+                name: typed(dict[str, Any], document[name], name)
+                for name in ("generator", "input", "settings")
+            },
+            versions=typed(dict[str, str], document["versions"], "versions"),
+            files=typed(tuple[ExportedFile, ...], document["files"], "files"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PocketganError(f"{path} is not whole", got=f"{type(error).__name__}: {error}") from error
@@ -273,4 +274,4 @@ def _finite(value: float) -> float | None:
 
 
 def _number(value: float | None) -> float:
-    return math.inf if value is None else float(value)
+    return math.inf if value is None else float(typed(float, value, "a figure"))

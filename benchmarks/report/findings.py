@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Any
 
 from benchmarks.exported import precision_of
 from benchmarks.report import words
@@ -122,7 +123,8 @@ def find(run: RunFolder) -> Findings:
     groups = list(dict.fromkeys(row.group for row in rows))
     others = [group for group in groups if group != BASELINE]
     subject = "compressed" if "compressed" in groups else next(iter(others or groups), None)
-    rows = sorted(rows, key=lambda row: (row.group != subject, groups.index(row.group)))
+    rank = {group: number for number, group in enumerate(groups)}
+    rows = sorted(rows, key=lambda row: (row.group != subject, rank[row.group]))
     own = [row for row in rows if row.group == subject and row.usable]
     timed = [(row, t) for row in own for t in row.timings if t.speed_up is not None]
     sized = [row for row in own if row.size_ratio is not None]
@@ -146,16 +148,20 @@ def _gain(pair: tuple[Row, Timing]) -> tuple[bool, float]:
 
 
 def _rows(run: RunFolder) -> list[Row]:
-    series = list(run.bench.series) if run.bench else []
+    series = run.bench.series if run.bench else ()
+    timed, plain = _timed(run), _gathered(series, lambda s: (s.group, s.runtime, s.threads, s.precision))
+    names: dict[str, list[str]] = {}
+    for group, name in timed:
+        names.setdefault(group, []).append(name)
     baseline = {f.runtime: f.bytes for f in _files(run, BASELINE) if f.precision == "fp32" and f.bytes}
     rows: list[Row] = []
-    for group in sorted({*run.exports, *(item.group for item in series)}):
+    for group in sorted({*run.exports, *names}):
         described = {file.file: file for file in _files(run, group)}
-        timed = {item.file: item for item in series if item.group == group}
-        for name in sorted({*described, *timed}, key=_order):
-            file, example = described.get(name), timed.get(name)
+        for name in sorted({*described, *names.get(group, ())}, key=_order):
+            file, every = described.get(name), timed.get((group, name), [])
+            example = every[-1] if every else None
             runtime = file.runtime if file else example.runtime if example else ""
-            own = [s for s in series if s.group == group and s.file == name and not _stale(s, file)]
+            own = [s for s in every if not _stale(s, file)]
             rows.append(
                 Row(
                     group=group,
@@ -166,7 +172,7 @@ def _rows(run: RunFolder) -> list[Row]:
                     size_ratio=baseline[runtime] / file.bytes
                     if file and file.bytes and runtime in baseline
                     else None,
-                    timings=tuple(_timing(s, series) for s in sorted(own, key=lambda s: s.threads)),
+                    timings=tuple(_timing(s, plain) for s in sorted(own, key=lambda s: s.threads)),
                 )
             )
     return rows
@@ -187,11 +193,24 @@ def _stale(series: Series, file: ExportedFile | None) -> bool:
     return bool(file and file.sha256 and series.sha256 and file.sha256 != series.sha256)
 
 
-def _timing(series: Series, everything: list[Series]) -> Timing:
+def _gathered(series: Iterable[Series], by: Callable[[Series], Any]) -> dict[Any, list[Series]]:
+    found: dict[Any, list[Series]] = {}
+    for each in series:
+        found.setdefault(by(each), []).append(each)
+    return found
+
+
+def _timed(run: RunFolder) -> dict[tuple[str, str], list[Series]]:
+    """The series of each (group, file)."""
+    return _gathered(run.bench.series if run.bench else (), lambda s: (s.group, s.file))
+
+
+def _timing(series: Series, everything: Mapping[Any, Sequence[Series]]) -> Timing:
+    """`everything`: by group, runtime, threads and precision."""
+
     def partner(group: str) -> Series | None:
-        for other in everything:
-            same = (other.runtime, other.threads, other.precision) == (series.runtime, series.threads, "fp32")
-            if same and other.group == group and (group, other.file) != (series.group, series.file):
+        for other in everything.get((group, series.runtime, series.threads, "fp32"), ()):
+            if (group, other.file) != (series.group, series.file):
                 return other
         return None
 
@@ -240,12 +259,9 @@ def _checks(run: RunFolder, rows: list[Row]) -> Iterable[Check]:
         )
     else:
         yield Check("Stability", None, "nothing was measured")
+    timed = _timed(run)
     stale = {
-        row.name
-        for row in rows
-        if run.bench
-        for s in run.bench.series
-        if (s.group, s.file) == (row.group, row.name) and _stale(s, row.file)
+        row.name for row in rows if any(_stale(s, row.file) for s in timed.get((row.group, row.name), ()))
     }
     if stale:
         yield Check(

@@ -62,7 +62,7 @@ def history(folder: Path, *, allow_emulated: bool = False) -> Path:
     found = tracks(folder, allow_emulated=allow_emulated)
     page = folder / "history.html"
     with atomic(page, "w") as file:
-        file.write(_render(folder.resolve().name, found))
+        file.write(words.writable(_render(folder.resolve().name, found)))
     return page
 
 
@@ -70,25 +70,25 @@ def tracks(folder: Path, *, allow_emulated: bool = False) -> list[Track]:
     """All series below a folder, by device, precision and name."""
     if not folder.is_dir():
         raise PocketganError(f"there is no folder {folder}", fix="give one that holds bench folders")
-    sessions = sorted((_time(result), result.path, result) for result in _sessions(folder, allow_emulated))
+    sessions = []  # without their samples, of which there may be millions
+    for path in _paths(folder):
+        result = read_bench(path, allow_emulated=allow_emulated)
+        own = [(key_of(result, series), series.summary) for series in result.series]
+        sessions.append((_time(result), path, own, _throttled(result.document)))
     points: dict[Key, list[Point]] = {}
-    for ended, path, result in sessions:
-        place = str(path.parent.relative_to(folder))
-        throttled = _throttled(result.document)
-        for series in result.series:
-            summary = series.summary
+    for ended, path, own, throttled in sorted(sessions, key=lambda session: session[:2]):
+        place = plain(str(path.parent.relative_to(folder)))
+        for key, summary in own:
             remarks = [f"unstable: {summary.unstable}"] if summary.unstable else []
-            one = Point(f"{ended:%Y-%m-%d %H:%M}", plain(place), summary, (*remarks, *throttled))
-            points.setdefault(key_of(result, series), []).append(one)
+            one = Point(f"{ended:%Y-%m-%d %H:%M}", place, summary, (*remarks, *throttled))
+            points.setdefault(key, []).append(one)
     found = [Track(key, tuple(own)) for key, own in points.items()]
     return sorted(found, key=lambda track: (track.key.device, track.key.precision, track.key))
 
 
-def _sessions(folder: Path, allow_emulated: bool) -> list[BenchResult]:
+def _paths(folder: Path) -> list[Path]:
     paths = sorted(folder.rglob("bench.json"))
-    if not paths:
-        return find_sessions(folder)  # which says what is missing
-    return [read_bench(path, allow_emulated=allow_emulated) for path in paths]
+    return paths or [result.path for result in find_sessions(folder)]  # which says what is missing
 
 
 def _time(result: BenchResult) -> datetime:

@@ -45,7 +45,7 @@ def report(run: Path) -> Path:
     page = run / "report.html"
     text = render(read_run(run))
     with atomic(page, "w") as file:
-        file.write(text)
+        file.write(words.writable(text))
     return page
 
 

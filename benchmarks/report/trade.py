@@ -51,7 +51,7 @@ def trade(row: Row, rows: Sequence[Row]) -> Trade | None:
     if chosen is None:
         return None
     pair = _pair(row, rows)
-    if pair is None:
+    if pair is None or chosen.share >= 1:  # all in float: there is no slope
         return Trade(tuple(Step(point, None) for point in points))
     integer, whole = (timing.summary.median for timing in pair)
 

@@ -72,3 +72,8 @@ def percent(share: float) -> str:
 def threads(count: int) -> str:
     """ "1 thread", "2 threads"."""
     return f"{count} thread{'' if count == 1 else 's'}"
+
+
+def writable(text: str) -> str:
+    """Text that UTF-8 can hold: what is no UTF-8 in the name of a file is written as Python does."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -24,6 +24,10 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+_COUNTS = ("blocks", "convolutions", "depth", "upsamplings")  # arguments that say how often something stands
+_MOST = 1000  # of these; a damaged or hostile number would build for hours
+
+
 def construct(family: str, arguments: Mapping[str, Any]) -> nn.Module:
     """A family's module with fresh weights; "custom" calls the user's `arguments["factory"]`.
 
@@ -39,9 +43,12 @@ def construct(family: str, arguments: Mapping[str, Any]) -> nn.Module:
             allowed=", ".join([*FAMILIES, "custom"]),
             fix="pip install --upgrade pocketgan, if a newer version wrote this",
         )
+    for name in _COUNTS:
+        if isinstance(count := arguments.get(name), int) and not 0 <= count <= _MOST:
+            raise PocketganError(f"a {family} generator with such {name}", got=count, allowed=f"0 to {_MOST}")
     try:
         return FAMILIES[family](**arguments)
-    except (TypeError, ValueError, RuntimeError, IndexError, OverflowError) as error:
+    except (TypeError, ValueError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
         raise PocketganError(f"these arguments do not make a {family} generator", got=error) from error
 
 

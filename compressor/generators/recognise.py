@@ -102,9 +102,12 @@ def recognise(state: State, path: Path, arguments: Mapping[str, Any] | None = No
 def _try_family(family: str, state: State, overrides: Mapping[str, Any]) -> Match | None:
     """Hold the state dict against the family's network of the widths it seems to have."""
     module = MODULES[family]
-    if hasattr(module, "translate"):
-        state = module.translate(state)
-    inferred = module.infer(shapes_of(state))
+    try:
+        if hasattr(module, "translate"):
+            state = module.translate(state)
+        inferred = module.infer(shapes_of(state))
+    except (LookupError, ArithmeticError, ValueError):  # names of this family on shapes that it never has
+        return None
     if inferred is None:
         return None
     if unknown := sorted(set(overrides) - set(inferred)):
