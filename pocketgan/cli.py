@@ -37,6 +37,7 @@ COMMANDS = {
     "devices": "The phones that adb sees, and whether one is fit to measure on.",
     "farm": "Measure a plan of many files over every phone of every host.",
     "report": "Build the report page of a run folder.",
+    "table": "Comparisons with other methods, each row with its source.",
     "data": "Fetch published sets and weights, checked.",
     "doctor": "What is installed, what is missing, and the command that mends it.",
 }
