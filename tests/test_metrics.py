@@ -46,7 +46,7 @@ def bicubic_rows(data: Path, name: str, count: int) -> list[tuple[float, float]]
         np.testing.assert_array_equal(imresize(levels(large), 1 / 4), small)
         enlarged = imresize(small, 4) / 255
         colour = enlarged if enlarged.ndim == 3 else np.repeat(enlarged[..., None], 3, 2)
-        rows.append(reported(colour, read_image(large)))
+        rows.append(reported(colour, read_image(large), rounded=True))
     return rows
 
 

@@ -14,7 +14,7 @@ from compressor.errors import PocketganError
 from compressor.files import read_json, sha256, write_json
 from compressor.progress import Progress
 
-_VERSION = 1  # raise it when a measure changes
+_VERSION = 2  # raise it when a measure changes
 _SAVE_EVERY = 5.0  # seconds
 
 

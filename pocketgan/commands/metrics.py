@@ -128,7 +128,7 @@ def _pairs(found: dict[str, Any]) -> str:
     }
     said = f"against: {found['reference']}"
     if found["border"] is not None:
-        said += f"; Y of BT.601 rounded, {found['border']} pixels cut off"
+        said += f"; Y of BT.601, unrounded, {found['border']} pixels cut off"
     return f"{said}\n\n{table(rows, head=('picture', *(heads[name] for name in names)))}"
 
 
