@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,7 @@ def main(
     }
     document = {
         "command": ["python", "-m", "benchmarks.adversarial", *sys.argv[1:]],
+        "date": date.today().isoformat(),
         "task": task,
         "budget": budget,
         "size": size,

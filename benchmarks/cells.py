@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,8 @@ def write_record(
     from devices.host import facts
 
     head = {
+        "command": ["python", "-m", getattr(sys.modules["__main__"].__spec__, "name", "?"), *sys.argv[1:]],
+        "date": date.today().isoformat(),
         "torch": torch.__version__,
         **versions,
         "threads": threads,

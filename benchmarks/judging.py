@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -29,17 +29,19 @@ def upscaling_psnr(generator: Generator, folder: Path) -> float:
 
 def vdsr_psnr(generator: Generator, folder: Path) -> float:
     """The same of a network that refines a bicubically enlarged luma plane, which nothing rounds."""
+    return fmean(plane_psnr(*vdsr_planes(generator, small, large)) for small, large in _pairs(folder))
+
+
+def vdsr_planes(generator: Generator, small: np.ndarray, large: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(made, wanted) luma planes (H, W) in 0..255, of a picture (h, w, 3) and its original."""
     from PIL import Image
 
     from compressor.evaluate import run
 
-    found = []
-    for small, large in _pairs(folder):
-        wanted = luma(large)
-        plane = Image.fromarray(luma(small).astype(np.float32))
-        enlarged = np.asarray(plane.resize(wanted.shape[::-1], Image.Resampling.BICUBIC))
-        found.append(plane_psnr(run(generator, enlarged[..., None] / 255)[..., 0] * 255, wanted))
-    return fmean(found)
+    wanted = luma(large)
+    plane = Image.fromarray(luma(small).astype(np.float32))
+    enlarged = np.asarray(plane.resize(wanted.shape[::-1], Image.Resampling.BICUBIC))
+    return run(generator, enlarged[..., None] / 255)[..., 0] * 255, wanted
 
 
 def _pairs(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -54,15 +56,22 @@ def zebra_rate(pictures: Iterable[np.ndarray], weights: Path) -> float:
         pictures: scaled to 224x224, bilinearly.
         weights: .safetensors for `benchmarks.networks.mobilenet`.
     """
+    return fmean(map(zebra_judge(weights), pictures))
+
+
+def zebra_judge(weights: Path) -> Callable[[np.ndarray], bool]:
+    """Whether MobileNet takes one picture for a zebra; see `zebra_rate`."""
     import torch
     from PIL import Image
 
     from benchmarks.networks.mobilenet import mobilenet
 
-    network, hits = mobilenet(weights), []
-    for picture in pictures:
+    network = mobilenet(weights)
+
+    def is_zebra(picture: np.ndarray) -> bool:
         levels = Image.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8))
         small = np.asarray(levels.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.float32)
         values = torch.from_numpy(small / 127.5 - 1).permute(2, 0, 1)[None]
-        hits.append(int(network(values).argmax()) == _ZEBRA)
-    return fmean(hits)
+        return int(network(values).argmax()) == _ZEBRA
+
+    return is_zebra

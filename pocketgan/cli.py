@@ -29,6 +29,7 @@ COMMANDS = {
     "search": "Find a generator for a budget with AGD, guided by a teacher's pictures.",
     "distill": "Train a pruned generator against the original.",
     "eval": "Compare a generator's pictures with the original's, or with references.",
+    "metrics": "Judge pictures: PSNR, SSIM, LPIPS, and FID and KID against real ones.",
     "export": "Write ONNX and TFLite files and check each against PyTorch.",
     "apply": "Paint pictures of any size with an exported file or a generator.",
     "bench": "Measure the latency of exported files on this machine.",
@@ -36,6 +37,8 @@ COMMANDS = {
     "devices": "The phones that adb sees, and whether one is fit to measure on.",
     "farm": "Measure a plan of many files over every phone of every host.",
     "report": "Build the report page of a run folder.",
+    "table": "Comparisons with other methods, each row with its source.",
+    "data": "Fetch published sets and weights, checked.",
     "doctor": "What is installed, what is missing, and the command that mends it.",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from compressor.errors import PocketganError, UsageError
 from compressor.generators.spec import ImageFormat
 from compressor.training import features as module
-from compressor.training.features import Features, feature_weights, fetch
+from compressor.training.features import Features, feature_weights
 from compressor.training.losses import Distance, Weights, gram, total_variation
 
 PARTIAL = "vgg19_blocks1to3.safetensors"
@@ -175,22 +176,25 @@ def test_features_need_weights_and_names_need_a_loss():
         Distance(ImageFormat(), None, "styled")
 
 
-def test_a_download_is_checked_and_absent_hosts_are_named(tmp_path):
+def test_a_download_is_checked_and_absent_hosts_are_named(tmp_path, monkeypatch):
     content = b"weights" * 100
-    source = tmp_path / "source.pth"
-    source.write_bytes(content)
-    import hashlib
+    digits, cache = hashlib.sha256(content).hexdigest()[:8], tmp_path / "cache"
+    for name in (f"vgg16-{digits}.pth", "vgg16-00000000.pth"):
+        (tmp_path / name).write_bytes(content)
 
-    good = tmp_path / f"vgg16-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    fetch(source.as_uri(), good)
+    def published(url):
+        monkeypatch.setitem(module.PUBLISHED, "vgg16", url)
+        return feature_weights("vgg16", cache)
+
+    good = published((tmp_path / f"vgg16-{digits}.pth").as_uri())
     assert good.read_bytes() == content
-    with pytest.raises(PocketganError, match=r"(?s)what its name says.*--perceptual"):
-        fetch(source.as_uri(), tmp_path / "vgg16-00000000.pth")
+    with pytest.raises(PocketganError, match=r"(?s)not give the file.*00000000.*--perceptual"):
+        published((tmp_path / "vgg16-00000000.pth").as_uri())
     with pytest.raises(PocketganError, match=r"(?s)cannot be downloaded.*by hand"):
-        fetch("http://127.0.0.1:9/vgg16-397923af.pth", tmp_path / "vgg16-397923af.pth")
+        published("http://127.0.0.1:9/vgg16-397923af.pth")
     with pytest.raises(PocketganError, match=r"(?s)cannot be downloaded.*by hand"):
-        fetch((tmp_path / "absent").as_uri(), tmp_path / "vgg16-397923af.pth")
-    assert sorted(tmp_path.iterdir()) == sorted([source, good])  # no part is left
+        published((tmp_path / "vgg16-11111111.pth").as_uri())
+    assert list(cache.iterdir()) == [good]  # no part is left
 
 
 def test_names_mean_torchvisions_files_in_the_cache(tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ def csv_table(rows: Sequence[Row]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([_cell(row.get(name)) for name in names] for row in found)
+    writer.writerows([spreadsheet_cell(row.get(name)) for name in names] for row in found)
     return buffer.getvalue()
 
 
@@ -82,7 +82,7 @@ def _texts(row: Row) -> dict[str, object]:
     return {"runtime": row.key.runtime, "precision": row.key.precision, "state": row.state, "said": row.said}
 
 
-def _cell(value: object) -> object:
+def spreadsheet_cell(value: object) -> object:
     if value is None or isinstance(value, int | float):
         return value
     text = plain(str(value))

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from compressor.data.download import download
 from compressor.errors import PocketganError
-from compressor.files import atomic, cache_folder
+from compressor.files import cache_folder
 
 # torchvision's files (IMAGENET1K_V1); the name ends in the first 8 hex digits of the content's SHA-256.
 PUBLISHED = {
@@ -151,33 +148,6 @@ def feature_weights(given: Path | str, folder: Path | None = None) -> Path:
         return Path(given)
     path = (folder or cache_folder() / "features") / url.rpartition("/")[2]
     if not path.exists():
-        fetch(url, path)
+        wanted = path.stem.rpartition("-")[2]
+        download(url, path, wanted=wanted, fix=f"download {url} by hand and give its path: --perceptual FILE")
     return path
-
-
-def fetch(url: str, path: Path) -> None:
-    """Download a file whose name ends in "-" and the first hex digits of its SHA-256.
-
-    Raises:
-        PocketganError: it cannot be reached or written, or its content is not what the name says.
-    """
-    wanted = path.stem.rpartition("-")[2]
-    digest = hashlib.sha256()
-    by_hand = f"download {url} by hand and give its path: --perceptual FILE"
-    try:
-        with atomic(path) as file, contextlib.closing(urllib.request.urlopen(url, timeout=60)) as source:
-            while block := source.read(1 << 20):
-                digest.update(block)
-                file.write(block)
-            if not digest.hexdigest().startswith(wanted):
-                raise PocketganError(
-                    f"{url} did not give what its name says",
-                    got=f"SHA-256 {digest.hexdigest()[:16]}...",
-                    allowed=f"{wanted}...",
-                    fix=by_hand,
-                )
-    except PocketganError as error:
-        cause = error.__cause__
-        if isinstance(cause, urllib.error.URLError):  # an OSError, which `atomic` takes for the disk's
-            raise PocketganError(f"{url} cannot be downloaded", got=cause.reason, fix=by_hand) from cause
-        raise
