@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import inspect
 import re
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -35,6 +37,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
     """Fill in what is generated from the code, and let links to records lead to their pages here."""
     match page.file.src_uri:
+        case "reference/commands.md":
+            return markdown.replace(PLACE, commands())
         case "reference/recipe.md":
             return markdown.replace(PLACE, recipe_settings())
         case "reference/formats.md":
@@ -51,6 +55,25 @@ def _moved(text: str) -> str:
     for source, target in {**PAGES, "LICENSE": "LICENSE.txt"}.items():
         text = text.replace(f"]({source})", f"]({target})")
     return text.replace("](benchmarks/results/", "](results/").replace("](docs/", "](")
+
+
+# Commands
+
+
+def commands() -> str:
+    """Usage, words and options of every command, as its --help has them."""
+    from pocketgan.cli import COMMANDS, load_command
+
+    parts = []
+    for name in COMMANDS:
+        command = load_command(name)
+        context = click.Context(command, info_name=f"pocketgan {name}")
+        usage = command.get_usage(context).removeprefix("Usage: ")
+        records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+        rows = [(f"`{option}`", html.escape(said)) for option, said in filter(None, records)]
+        parts += [f"## {name}\n", f"```text\n{usage}\n```\n", f"{inspect.cleandoc(command.help or '')}\n"]
+        parts.append(_table(("option", "meaning"), rows))
+    return "\n".join(parts)
 
 
 # Recipes
@@ -79,7 +102,10 @@ def _section(kind: Any) -> type | None:
 
 
 def _settings(owner: type, fields: typing.Iterable[dataclasses.Field[Any]], types: dict[str, Any]) -> str:
-    words = attributes(owner)
+    from compressor.generators.spec import ImageFormat
+
+    own = {name: said for name, said in attributes(owner).items() if not said.startswith("see ")}
+    words = {**attributes(ImageFormat), **own}  # what a generator's source says of pictures is told there
     rows = []
     for field in fields:
         said = field.metadata.get("help") or words.get(field.name, "")

@@ -41,12 +41,11 @@ def test_the_reference_has_every_option_and_every_setting(site: Path) -> None:
         for option in options_of(load_command(name)):
             assert option in commands, f"{name} {option}"
     recipe = (site / "reference" / "recipe" / "index.html").read_text()
-    for setting in ("held_out", "latent_learning_rate", "descendants", "max_drop", "warmup", "input_range"):
-        assert re.search(
-            rf"<code>{setting}</code></td>\s*<td>[^<]+</td>\s*<td>.*?</td>\s*<td>[A-Z]", recipe
-        ), setting
+    rows = dict(re.findall(r"<td><code>(\w+)</code></td>(?:\s*<td>.*?</td>){2}\s*<td>(.*?)</td>", recipe))
+    assert {"held_out", "latent_learning_rate", "descendants", "max_drop", "warmup", "seed"} <= set(rows)
+    assert [name for name, meaning in rows.items() if not re.match(r"\S.*[.]$", meaning)] == []
     formats = (site / "reference" / "formats" / "index.html").read_text()
-    assert all(field in formats for field in ("samples_ms", "float_layers", "input_range", "psnr_min"))
+    assert all(field in formats for field in ("samples_ms", "float_layers", "input_range", "max_abs"))
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:
