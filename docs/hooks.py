@@ -69,7 +69,8 @@ def commands() -> str:
         command = load_command(name)
         context = click.Context(command, info_name=f"pocketgan {name}")
         usage = command.get_usage(context).removeprefix("Usage: ")
-        records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+        options = (each for each in command.get_params(context) if isinstance(each, click.Option))
+        records = (option.get_help_record(context) for option in options)
         rows = [(f"`{option}`", html.escape(said)) for option, said in filter(None, records)]
         parts += [f"## {name}\n", f"```text\n{usage}\n```\n", f"{inspect.cleandoc(command.help or '')}\n"]
         parts.append(_table(("option", "meaning"), rows))
@@ -142,7 +143,7 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 def format_fields() -> str:
     """What our JSON files hold, from the classes that write and read them."""
-    from benchmarks.samples import BenchResult, Series
+    from benchmarks.samples import Series
     from compressor.generators.spec import GeneratorSpec, ImageFormat
     from exporters.result import Delegation, ExportedFile, ImageParity, Parity
 
@@ -150,7 +151,7 @@ def format_fields() -> str:
     for heading, classes in {
         "pocketgan.generator/1: architecture.json": (GeneratorSpec, ImageFormat),
         "pocketgan.export/1: export.json": (ExportedFile, Parity, ImageParity, Delegation),
-        "pocketgan.bench/1: bench.json": (BenchResult, Series),
+        "pocketgan.bench/1: the entries of bench.json's series": (Series,),
     }.items():
         parts.append(f"## {heading}\n")
         for owner in classes:
@@ -182,7 +183,8 @@ def _summary(owner: type) -> str:
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', ':')) or not text else '.'}"
+    first = text[:1] if text[1:2].isupper() else text[:1].upper()  # "dB" stays
+    return f"{first}{text[1:]}{'' if text.endswith(('.', ':')) or not text else '.'}"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

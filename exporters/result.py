@@ -37,7 +37,13 @@ class ImageParity:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a file is from the PyTorch module it was made of, and whether that is near enough."""
+    """How far a file is from the PyTorch module it was made of, and whether that is near enough.
+
+    Attributes:
+        images: one entry for each picture that was compared.
+        threshold_psnr: dB that the worst of them must reach; its figures stand beside, in export.json as
+            `max_abs`, `psnr_min`, `ssim_min`, `worst` and `passed`.
+    """
 
     images: tuple[ImageParity, ...]
     threshold_psnr: float
@@ -88,7 +94,13 @@ class Parity:
 
 @dataclass(frozen=True)
 class Delegation:
-    """How much of a TFLite file XNNPACK runs: its nodes, those delegated, and the pieces they form."""
+    """How much of a TFLite file XNNPACK runs.
+
+    Attributes:
+        nodes: operators in the file.
+        delegated: those that XNNPACK runs.
+        partitions: the connected pieces that they form.
+    """
 
     nodes: int
     delegated: int
@@ -105,7 +117,9 @@ class ExportedFile:
         precision: what was asked for: "fp32", "fp16" or "int8".
         kind: what it is: "fp32", "fp16" (half arithmetic), "fp16-weights" (half weights, float
             arithmetic), "int8-static", or `GIVEN` for a file that somebody else made.
-        bytes, sha256, seconds: size, hash and the time it took to make and check.
+        bytes: the file's size.
+        sha256: hash of its content.
+        seconds: the time it took to make and check.
         peak_mb: peak resident memory in MiB of the process that made it, while it did; None: not measured.
         input_layout: "NCHW" or "NHWC"; input and output are float32.
         parity: against the PyTorch module.
