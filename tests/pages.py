@@ -83,17 +83,22 @@ def prepare(folder: Path, exported: Path | None = None) -> None:
         (folder / "exported").symlink_to(exported)
 
 
+def surroundings() -> dict[str, str]:
+    """The environment of a process that finds the packages of this checkout, wherever it starts."""
+    path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
 def follow(page: Path, folder: Path, *, long: bool) -> None:
     """Write a page's files and run its blocks in `folder`, in order; `long` ones too if asked."""
     folder = folder.resolve()
     (folder / "bin").mkdir()
-    command = folder / "bin" / "pocketgan"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m pocketgan "$@"\n')
-    command.chmod(0o755)
-    path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
-    surroundings = os.environ | {
-        "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": path,
+    for name, arguments in (("pocketgan", "-m pocketgan"), ("python3", "")):  # an installation's
+        command = folder / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
+        command.chmod(0o755)
+    environment = surroundings() | {
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "XDG_CACHE_HOME": str(folder / "cache"),
     }
     for block in blocks(page):
@@ -101,6 +106,6 @@ def follow(page: Path, folder: Path, *, long: bool) -> None:
             (folder / block.file).write_text(block.text)
         if block.is_run and (long or not block.is_long):
             done = subprocess.run(
-                ["bash", "-euc", block.text], cwd=folder, env=surroundings, capture_output=True, text=True
+                ["bash", "-euc", block.text], cwd=folder, env=environment, capture_output=True, text=True
             )
             assert done.returncode == 0, f"{page.name}:\n{block.text}\n{done.stdout}\n{done.stderr}"

@@ -1,4 +1,4 @@
-"""The C++ of the Android guide, run here with the real runtimes: it paints what `apply` paints."""
+"""The Android guide's code, run here: the C++ with the real runtimes paints what `apply` paints."""
 
 from __future__ import annotations
 
@@ -109,3 +109,33 @@ def test_a_picture_of_another_size_is_refused(litert_program: Path, six_files: P
     )
     assert done.returncode == 1 and f"takes pictures of {SIZE}x{SIZE}" in done.stderr
     assert not (tmp_path / "out.ppm").exists()
+
+
+MAIN = """
+import com.example.painter.Feeding
+
+fun main(words: Array<String>) {
+    val how = Feeding(words[0], words[1], words[1])
+    val pixels = IntArray(256) { (0xff shl 24) or (it shl 16) or ((255 - it) shl 8) or (it / 2) }
+    val values = how.toInput(pixels)
+    check(how.toPixels(values).contentEquals(pixels))
+    check(how.toPixels(FloatArray(3) { 1e9f })[0] == -1) // white, at most
+    println(values.joinToString(" "))
+}
+"""
+
+
+@pytest.mark.acceptance
+def test_kotlin_feeds_as_the_metadata_say(tmp_path: Path) -> None:
+    if shutil.which("kotlinc") is None or shutil.which("java") is None:
+        pytest.skip("no Kotlin compiler: npm install kotlin-compiler, and a Java")
+    (tmp_path / "Main.kt").write_text(MAIN)
+    line = ["kotlinc", "-Werror", tmp_path / "Main.kt", SOURCES / "Feeding.kt", "-include-runtime", "-d"]
+    subprocess.run([*line, tmp_path / "main.jar"], check=True)
+    level = np.arange(256)
+    rgb = np.stack([level, 255 - level, level // 2], 1)
+    for layout, (black, white) in (("NCHW", (-1.0, 1.0)), ("NHWC", (0.0, 255.0))):
+        line = ["java", "-jar", tmp_path / "main.jar", layout, f"[{black}, {white}]"]
+        done = subprocess.run(line, capture_output=True, text=True, check=True)
+        wanted = (rgb.T if layout == "NCHW" else rgb) / 255 * (white - black) + black
+        np.testing.assert_allclose(np.array(done.stdout.split(), float), wanted.ravel(), atol=1e-4)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
-from pages import PAGES, REPOSITORY, blocks, follow, prepare
+from pages import PAGES, REPOSITORY, blocks, follow, prepare, surroundings
 
 from pocketgan.boundary import Stopped
 from pocketgan.cli import COMMANDS, load_command
@@ -92,7 +92,7 @@ def test_a_command_is_run_or_says_why_not(page: Path) -> None:
         if re.search(r"^(?:pocketgan |python\d? |\$NDK)", block.text, re.MULTILINE) and block.kind != "text":
             assert block.kind == "shell", block.text
         if block.kind == "shell" and not block.is_run:
-            assert re.match(r"not run(?: here)?: \S{3}", block.note), block.text
+            assert re.match(r"not run(?: here)?: \w.{5}", block.note), block.text
         assert block.note == "" or block.note.startswith(("not run", "run: acceptance")), block.note
 
 
@@ -116,3 +116,12 @@ def test_every_page_can_be_followed(page: Path, six_files: Path, tmp_path: Path)
     makes_files = page.name in ("upscaler.md", "cyclegan.md")
     prepare(tmp_path, None if makes_files else six_files)
     follow(page, tmp_path, long=True)
+
+
+@pytest.mark.acceptance
+def test_the_quickstart_of_the_readme(tmp_path: Path) -> None:
+    (line,) = re.findall(r"&& \.venv/bin/pocketgan (quickstart.*)", PAGES[0].read_text(encoding="utf-8"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pocketgan", *line.split()], cwd=tmp_path, env=surroundings()
+    )
+    assert done.returncode == 0 and (tmp_path / "quickstart" / "run" / "report.html").is_file()
