@@ -25,10 +25,17 @@ class Series:
 
     Attributes:
         group: "compressed", "original" or a folder's name.
-        init_ms: loading the file, once. first_ms: the first inference. warmup_ms: those after it.
+        file: its name in the folder, "generator-fp32.onnx".
+        runtime: "onnxruntime" or "litert".
+        precision: "fp32", "fp16", "int8", or "unknown" for a foreign file.
+        threads: threads of an inference.
+        init_ms: loading the file, once.
+        first_ms: the first inference.
+        warmup_ms: the untimed ones after it.
         samples_ms: the timed inferences, entry i from round i of its block.
         block: sessions of one block ran interleaved; only these compare round by round.
-        peak_rss_mb, base_rss_mb: see `devices.isolated.MEMORY`; MiB.
+        peak_rss_mb, base_rss_mb: MiB, as `memory` of the document says.
+        sha256: of the file.
         delegation: counts of `devices.runtimes.Delegation`, for LiteRT.
     """
 

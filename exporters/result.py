@@ -41,7 +41,13 @@ class ImageParity:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a file is from the PyTorch module it was made of, and whether that is near enough."""
+    """How far a file is from the PyTorch module it was made of, and whether that is near enough.
+
+    Attributes:
+        images: one entry for each picture that was compared.
+        threshold_psnr: dB that the worst of them must reach; its figures stand beside, in export.json as
+            `max_abs`, `psnr_min`, `ssim_min`, `worst` and `passed`.
+    """
 
     images: tuple[ImageParity, ...]
     threshold_psnr: float
@@ -99,7 +105,13 @@ class Parity:
 
 @dataclass(frozen=True)
 class Delegation:
-    """How much of a TFLite file XNNPACK runs: its nodes, those delegated, and the pieces they form."""
+    """How much of a TFLite file XNNPACK runs.
+
+    Attributes:
+        nodes: operators in the file.
+        delegated: those that XNNPACK runs.
+        partitions: the connected pieces that they form.
+    """
 
     nodes: int
     delegated: int
@@ -117,7 +129,9 @@ class ExportedFile:
         kind: what it is: "fp32", "fp16" (half arithmetic), "fp16-weights" (half weights, float
             arithmetic), "int8-static", "int8-dynamic", "w8a16" (int8 weights, 16-bit activations), or `GIVEN`
             for a file that somebody else made.
-        bytes, sha256, seconds: size, hash and the time it took to make and check.
+        bytes: the file's size.
+        sha256: hash of its content.
+        seconds: the time it took to make and check.
         peak_mb: peak resident memory in MiB of the process that made it, while it did; None: not measured.
         input_layout: "NCHW" or "NHWC".
         io: type of input and output: "float32", in the network's own range; "uint8" or "int8", a picture's

@@ -22,9 +22,10 @@ BLOCKED = {
     "export": "export, bench, run, quickstart",
     "watch": "only --tensorboard",
     "farm": "only farm",
+    "docs": "only the site of the documentation",
     "test": "only the tests",
 }
-OPTIONAL = ("watch", "farm", "test")  # not missed by those who did not ask for it
+OPTIONAL = ("watch", "farm", "docs", "test")  # not missed by those who did not ask for it
 
 
 @dataclass(frozen=True)

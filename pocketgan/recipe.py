@@ -183,6 +183,8 @@ class Recipe:
         budget: what the result may cost.
         search: None where the generator itself is pruned.
         train: of the found generator before it is pruned, where not as `distill` says.
+        seed: of everything drawn at random; 0 to 4294967295.
+        output_dir: the run folder; runs/RECIPE if None.
     """
 
     generator: GeneratorSource

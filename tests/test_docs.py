@@ -1,0 +1,127 @@
+"""The documentation: it builds without a warning or a network, and its commands can be run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from pages import PAGES, REPOSITORY, blocks, follow, prepare, surroundings
+
+from pocketgan.boundary import Stopped
+from pocketgan.cli import COMMANDS, load_command
+
+GUIDES = [page for page in PAGES if any(block.is_run for block in blocks(page))]
+QUICK = "ci.md"  # needs exported files and no training
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("material", reason="builds the pages: pip install -e '.[docs]'")
+    folder = tmp_path_factory.mktemp("site")
+    line = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0 and "WARNING -" not in done.stderr, done.stderr
+    return folder
+
+
+def test_the_pages_need_no_network(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        loaded = re.findall(r"<(?:link|script|img|iframe)[^>]*?(?:href|src)=\"?([^\" >]+)", page.read_text())
+        assert [address for address in loaded if re.match("(?:https?:)?//", address)] == [], page
+
+
+def test_the_reference_has_every_option_and_every_setting(site: Path) -> None:
+    commands = (site / "reference" / "commands" / "index.html").read_text()
+    for name in COMMANDS:
+        assert f'id="{name}"' in commands
+        for option in options_of(load_command(name)):
+            assert option in commands, f"{name} {option}"
+    recipe = (site / "reference" / "recipe" / "index.html").read_text()
+    rows = dict(re.findall(r"<td><code>(\w+)</code></td>(?:\s*<td>.*?</td>){2}\s*<td>(.*?)</td>", recipe))
+    assert {"held_out", "latent_learning_rate", "descendants", "max_drop", "warmup", "seed"} <= set(rows)
+    assert [name for name, meaning in rows.items() if not re.match(r"\S.*[.]$", meaning)] == []
+    formats = (site / "reference" / "formats" / "index.html").read_text()
+    assert all(field in formats for field in ("samples_ms", "float_layers", "input_range", "max_abs"))
+
+
+def test_the_exit_codes_are_those_of_the_errors() -> None:
+    from compressor.errors import GateError, PocketganError, UsageError
+
+    text = (REPOSITORY / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
+    errors = (PocketganError, UsageError, GateError, Stopped)
+    assert re.findall(r"^\| (\d+) \|", text, re.MULTILINE) == ["0", *(str(each.exit_code) for each in errors)]
+
+
+# Commands
+
+
+def options_of(command: click.Command) -> set[str]:
+    """All options of a command and of those below it."""
+    found = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    for below in getattr(command, "commands", {}).values():
+        found |= options_of(below)
+    return found
+
+
+def told(page: Path) -> list[str]:
+    """What a page shows as command lines: those of its blocks, and those in its sentences."""
+    text = page.read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    inline = re.findall(r"`([^`]+)`", prose.replace("\n", " "))
+    lines = "\n".join(block.text.replace("\\\n", " ") for block in blocks(page) if block.kind == "shell")
+    return [line for line in [*inline, *lines.splitlines()] if re.match(r"\s*pocketgan \w+", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_and_options_that_pages_name_exist(page: Path) -> None:
+    for line in told(page):
+        name = line.split()[1]
+        assert name in COMMANDS, line
+        known = options_of(load_command(name))
+        for option in re.findall(r"(?<!\S)--[a-z][\w-]*", line):
+            assert option in known | {"--help"}, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_command_is_run_or_says_why_not(page: Path) -> None:
+    for block in blocks(page):
+        if re.search(r"^(?:pocketgan |python\d? |\$NDK)", block.text, re.MULTILINE) and block.kind != "text":
+            assert block.kind == "shell", block.text
+        if block.kind == "shell" and not block.is_run:
+            assert re.match(r"not run(?: here)?: .{6}", block.note), block.text
+        assert block.note == "" or block.note.startswith(("not run", "run: acceptance")), block.note
+
+
+def test_the_quick_page_can_be_followed(six_files: Path, tmp_path: Path) -> None:
+    (page,) = (page for page in GUIDES if page.name == QUICK)
+    few = tmp_path / "few"
+    few.mkdir()
+    for name in ("generator-fp32.onnx", "generator-int8.onnx"):
+        (few / name).write_bytes((six_files / name).read_bytes())
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    prepare(folder, few)
+    follow(page, folder, long=False)
+    assert (folder / "out" / "compare.xml").is_file()
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_every_page_can_be_followed(page: Path, six_files: Path, tmp_path: Path) -> None:
+    """Minutes each: small networks and pictures, the pages' own settings."""
+    makes_files = page.name in ("upscaler.md", "cyclegan.md")
+    prepare(tmp_path, None if makes_files else six_files)
+    follow(page, tmp_path, long=True)
+
+
+@pytest.mark.acceptance
+def test_the_quickstart_of_the_readme(tmp_path: Path) -> None:
+    (line,) = re.findall(r"&& \.venv/bin/pocketgan (quickstart.*)", PAGES[0].read_text(encoding="utf-8"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pocketgan", *line.split()], cwd=tmp_path, env=surroundings()
+    )
+    assert done.returncode == 0 and (tmp_path / "quickstart" / "run" / "report.html").is_file()
