@@ -34,7 +34,7 @@ class Point:
     Attributes:
         floated: convolutions returned to float, beside those that cannot be quantised.
         share: of the quantisable multiply-adds, those that are in float, in [0, 1].
-        psnr: mean dB to the network in float.
+        psnr: mean dB to the network in float; of the worst picture where the goal is demanded of each.
         drop: mean dB further from the truth than the network in float; None without a truth.
         chosen: the file is so.
     """

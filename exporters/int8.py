@@ -79,8 +79,8 @@ def plan(
         goal: mean PSNR in dB to aim at on the hardest of them; with `truths` the dB that they may lose.
         truths: the true pictures (H, W, C) in [0, 1] of `references`; INT8 may then be as far from float as
             it likes where that does not take it further from them. Gone through once, few held.
-        demanded: as many layers return to float as the goal takes, all but one if need be; else no more than
-            half of the arithmetic does.
+        demanded: every one of the hardest pictures is to reach the goal, and as many layers return to float
+            as that takes, all but one if need be; else no more than half of the arithmetic does.
     """
     chosen, kept = layers(graph)
     observed = observe(graph, chosen, pictures())
@@ -96,9 +96,8 @@ def plan(
         scored = [_score(Simulated(graph, rest, bounds, shifts), *each, output_range) for each in hardest]
         psnrs, drops = zip(*scored, strict=True)
         share = sum(layer.macs for layer in floated) / (sum(layer.macs for layer in chosen) or 1)
-        return Point(
-            len(floated), share, float(np.mean(psnrs)), None if truths is None else float(np.mean(drops))
-        )
+        reached = min(psnrs) if demanded and truths is None else np.mean(psnrs)
+        return Point(len(floated), share, float(reached), None if truths is None else float(np.mean(drops)))
 
     scores = {method: quality(Simulated(graph, chosen, observed.bounds(method))) for method in METHODS}
     method = max(METHODS, key=lambda name: scores[name])
