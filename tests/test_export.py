@@ -220,7 +220,7 @@ def test_more_quality_costs_more_float_layers(photos):
     assert set(none.bounds) - set(some.bounds) == set(some.kept) - set(none.kept)
     assert "out of reach" in some.notes[-1]
     demanded = int8.plan(graph, lambda: inputs, judged, (-1.0, 1.0), goal=99.0, demanded=True)
-    assert len(demanded.bounds) == 1 and demanded.psnr > some.psnr
+    assert len(demanded.bounds) == 1 < len(some.bounds)
 
 
 def test_large_transposed_convolutions_keep_constant_kernels():
