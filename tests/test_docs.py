@@ -56,6 +56,16 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
     assert re.findall(r"^\| (\d+) \|", text, re.MULTILINE) == ["0", *(str(each.exit_code) for each in errors)]
 
 
+def test_the_figures_of_the_readmes_tables_are_in_the_records() -> None:
+    text = PAGES[0].read_text(encoding="utf-8")
+    records = [REPOSITORY / name for name in re.findall(r"benchmarks/results/\w+\.md", text)]
+    recorded = {
+        figure for record in records for figure in re.findall(r"\d+\.\d+", record.read_text(encoding="utf-8"))
+    }
+    shown = re.findall(r"\d+\.\d+", "".join(re.findall(r"^\|.*\d.*\n", text, re.MULTILINE)))
+    assert len(shown) > 30 and set(shown) <= recorded
+
+
 # Commands
 
 
