@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from compressor.files import atomic, claim_folder, sha256
+from compressor.errors import PocketganError
+from compressor.files import atomic, claim_folder, sha256, what_came
 from compressor.generators.spec import ImageFormat
 from exporters.result import GIVEN, ExportedFile, ExportResult
 from exporters.versions import versions
@@ -24,9 +25,17 @@ def take(file: Path, image: ImageFormat, output: Path, layout: str | None = None
 
     Returns:
         The record, or None where the file does not take float32 and so cannot be timed as ours are.
+
+    Raises:
+        PocketganError: the file is damaged.
     """
     onnx = file.suffix.lower() == ".onnx"
-    content, plain, constants = _read_onnx(file) if onnx else _read_tflite(file)
+    try:
+        content, plain, constants = _read_onnx(file) if onnx else _read_tflite(file)
+    except Exception as error:  # of a file that its runtime opens and whose parts do not fit, nearly anything
+        raise PocketganError(
+            f"the parts of {file} do not fit together", got=what_came(file, error), fix="export it again"
+        ) from error
     if not plain:
         return None
     most = max(constants, key=lambda kind: constants[kind], default="float32")

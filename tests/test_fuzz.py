@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.fuzz.networks import _tflite
 from benchmarks.fuzz.phones import ANSWERS, Telling
 from benchmarks.fuzz.records import _bench, _export
 from benchmarks.fuzz.targets import TARGETS
@@ -27,6 +29,9 @@ from compressor.generators.families import construct
 from compressor.generators.spec import GeneratorSpec, ImageFormat
 from compressor.typed import typed
 from devices.transport import DeviceError, Workspace
+from exporters import tflite
+from exporters.apply.painter import open_file
+from exporters.given import take
 from exporters.result import ExportedFile, read_export
 
 SLOW = ("space", "recipe", "generator folder", "export.json", "bench.json")
@@ -213,6 +218,35 @@ def test_an_architecture_of_wild_numbers_is_refused(
     (tmp_path / "a" / "architecture.json").write_text(json.dumps(document))
     with pytest.raises(PocketganError):
         load(tmp_path / "a")
+
+
+def damaged_tflite(path: Path, change: Callable[[Any], None]) -> Path:
+    tree = tflite.read(_tflite())
+    change(tree)
+    path.write_bytes(tflite.write(tree))
+    return path
+
+
+def test_a_tflite_file_that_would_end_the_runtimes_process_is_refused(tmp_path: Path) -> None:
+    bare = damaged_tflite(tmp_path / "a.tflite", lambda tree: setattr(tree, "buffers", None))
+    with pytest.raises(PocketganError, match="LiteRT cannot open"):
+        open_file(bare)
+
+
+def test_a_tflite_file_of_unreadable_names_is_refused(tmp_path: Path) -> None:
+    def rename(tree: Any) -> None:
+        tree.subgraphs[0].tensors[int(tree.subgraphs[0].inputs[0])].name = b"\xff"
+
+    with pytest.raises(PocketganError, match="LiteRT cannot open"):
+        open_file(damaged_tflite(tmp_path / "a.tflite", rename))
+
+
+def test_a_tflite_file_whose_parts_do_not_fit_is_not_taken(tmp_path: Path) -> None:
+    def point(tree: Any) -> None:
+        tree.subgraphs[0].inputs = [99]
+
+    with pytest.raises(PocketganError, match="do not fit together"):
+        take(damaged_tflite(tmp_path / "a.tflite", point), ImageFormat(), tmp_path / "out")
 
 
 @pytest.mark.parametrize("free", ["²", "9" * 5000, "-1", "x"])

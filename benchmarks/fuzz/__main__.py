@@ -43,7 +43,7 @@ _DEATHS = 20  # of a target's processes after which it is left
 @click.option("--record", type=click.Path(path_type=Path), help="File for the counts as JSON.")
 def main(examples: int, seed: int, only: tuple[str, ...], output: Path, record: Path | None) -> None:
     """Read what is missing of the inputs, and print and record all counts."""
-    rows = {}
+    rows: dict[str, Any] = {}
     with Progress("fuzz", examples * len(only or TARGETS)) as progress:
         for name in only or TARGETS:
             before = sum(row["inputs"] for row in rows.values())
@@ -59,7 +59,8 @@ def main(examples: int, seed: int, only: tuple[str, ...], output: Path, record: 
 
 def batches(name: str, examples: int, seed: int, folder: Path) -> Any:
     """Yield a target's counts after each batch, those of an earlier call included."""
-    number, done, deaths = 0, [], 0
+    done: list[dict[str, Any]] = []
+    number = deaths = 0
     while sum(part["inputs"] for part in done) < examples and deaths < _DEATHS:
         kept = folder / f"{number:03}.json"
         if not kept.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,12 +97,14 @@ def open_tflite(path: Path, layout: str | None) -> OpenedFile:
         raise missing_extra("ai-edge-litert", "export") from error
 
     try:
+        _need_parts(path)
         interpreter = Interpreter(model_path=str(path), num_threads=_threads())
         interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
+        signatures = list(interpreter.get_signature_list())
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    except (ValueError, TypeError, IndexError, struct.error, RuntimeError) as error:
         raise _cannot_open(path, "LiteRT", error) from error
-    _only_one(path, "networks (signatures)", list(interpreter.get_signature_list()) or ["unnamed"])
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    _only_one(path, "networks (signatures)", signatures or ["unnamed"])
     kinds = dict.fromkeys((np.float32, np.float16, np.int8, np.uint8, np.int16))
     entry = inputs[0] if inputs else {"shape_signature": [], "dtype": None}
     signature = [int(side) for side in entry["shape_signature"]]
@@ -140,6 +143,18 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _need_parts(path: Path) -> None:
+    """Refuse a file that lacks what LiteRT reads without looking: that would end this process."""
+    from ai_edge_litert.schema_py_generated import Model
+
+    content = path.read_bytes()
+    if content[4:8] != b"TFL3":
+        return  # LiteRT says that itself
+    model = Model.GetRootAs(content, 0)
+    if model.SubgraphsIsNone() or model.BuffersIsNone() or model.OperatorCodesIsNone():
+        raise ValueError("it has no networks, no constants or no operators")
 
 
 def _cannot_open(path: Path, runtime: str, error: Exception) -> PocketganError:
