@@ -49,7 +49,7 @@ from pocketgan.texts import decibels, table
     "--lpips-backbone",
     type=FILE,
     metavar="FILE",
-    help="torchvision's VGG16 below them (pocketgan data fetch vgg16).",
+    help="The VGG16 of torchvision below them (pocketgan data fetch vgg16).",
 )
 def metrics_command(
     pictures: Path,
