@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from phone_fixtures import adb, device, gathered, phone, six_files  # noqa: F401
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two tests run at a time, with what they start
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
