@@ -1,4 +1,4 @@
-"""CoroNet beside uniform width and Torch-Pruning: same budgets, same training, same unseen pictures.
+"""CoroNet beside uniform width, Torch-Pruning and CEC: same budgets, same training, same unseen pictures.
 
     pip install torch-pruning
     python -m benchmarks.pruning_quality --data ../shared/data --output-dir runs/quality
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from compressor.generators import Generator
 
 BUDGETS = ("macs=75%", "macs=50%", "macs=25%")
-METHODS = ("coronet", "uniform", "tp-magnitude", "tp-taylor", "tp-taylor-global")
+METHODS = ("coronet", "uniform", "tp-magnitude", "tp-taylor", "tp-taylor-global", "cec")
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _coronet(
 def _baseline(
     generator: Generator, pictures: list[Path], case: Case, budget: str, method: str, seed: int, folder: Path
 ) -> tuple[Generator, int]:
-    from benchmarks import baselines
+    from benchmarks import baselines, cec
     from compressor.budget import Budget
     from compressor.coronet.targets import joint_cost
     from compressor.graph import trace
@@ -169,10 +169,12 @@ def _baseline(
 
     graph = trace(generator.module, generator.spec.image.input_shape)
     cost, target = joint_cost(graph, generator.module, Budget.parse(budget))
+    patches = Patches(pictures, generator.spec.image, case.crop, case.batch, seed)
     if method == "uniform":
         keep = baselines.uniform(generator, graph, cost, target)
+    elif method == "cec":
+        keep = cec.evolve(generator, graph, cost, target, patches, folder, seed)
     else:
-        patches = Patches(pictures, generator.spec.image, case.crop, case.batch, seed)
         keep = baselines.torch_pruning(method, generator, graph, cost, target, patches)
     return baselines.cut(generator, graph, keep), case.steps
 
