@@ -155,10 +155,8 @@ def write_record(path: Path, rows: dict[str, Any], examples: int, seed: int) -> 
 
 def table(rows: dict[str, Any]) -> str:
     """The counts as Markdown."""
-    lines = [
-        "| reader | inputs | read | refused | findings | most memory added | seconds |",
-        "|---" * 7 + "|",
-    ]
+    head = ("reader", "inputs", "read", "refused", "findings", "most memory added", "seconds", "of processor")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows.values():
         lines.append(
             f"| {row['reads']} | {row['inputs']:,} | {row['accepted']:,} | {row['refused']:,} | "
