@@ -84,7 +84,7 @@ CASES = {
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--output-dir", "output", type=click.Path(path_type=Path), required=True)
 @click.option("--only", multiple=True, type=click.Choice(list(CASES)), help="These networks.")
-@click.option("--calibration", default=16, show_default=True, help="Pictures that INT8 is calibrated on.")
+@click.option("--calibration", default=100, show_default=True, help="At most, for INT8.")
 @click.option("--rounds", default=0, show_default=True, help="Of timing; 0: none.")
 @click.option("--record", type=click.Path(path_type=Path), help="File for all rows as JSON.")
 def main(

@@ -36,7 +36,8 @@ class Series:
         block: sessions of one block ran interleaved; only these compare round by round.
         peak_rss_mb, base_rss_mb: MiB, as `memory` of the document says.
         sha256: of the file.
-        delegation: counts of `devices.runtimes.Delegation`, for LiteRT.
+        delegation: counts of `devices.runtimes.Delegation`, for LiteRT; of Google's tool {"replaced": what
+            each delegate took over}.
     """
 
     group: str
@@ -132,7 +133,7 @@ def read_bench(path: Path, *, allow_emulated: bool = False) -> BenchResult:
 def _series(item: dict[str, Any]) -> Series:
     """One entry of "series"; keys that later versions may add are passed over."""
     series = Series(**fields_of(Series, item))
-    if series.delegation is not None:
+    if series.delegation is not None and "replaced" not in series.delegation:
         fields_of(Delegation, series.delegation)
     _ = series.summary  # refuses impossible samples
     return series

@@ -45,7 +45,7 @@ def typed(kind: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):  # of None and one other type
         rest = [part for part in parts if part is not types.NoneType]
         return None if value is None and len(rest) < len(parts) else typed(rest[0], value, where)
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple and isinstance(value, list | tuple):
         if parts[-1] is Ellipsis:
             return tuple(typed(parts[0], item, where) for item in value)
         if len(parts) == len(value):
