@@ -1,7 +1,7 @@
 """What of a TFLite file is not as it should be: TRANSPOSEs and operators outside XNNPACK, with their reasons.
 
-A file of ours has no TRANSPOSE but where the network itself moves its axes, as pixel shuffle does, and runs
-in one XNNPACK partition. Each exception is named with the layer it follows, and explained where it can be.
+A file of ours has no TRANSPOSE but where the network itself moves its axes, as `permute` does, and runs in
+one XNNPACK partition. Each exception is named with the layer it follows, and explained where it can be.
 """
 
 from __future__ import annotations

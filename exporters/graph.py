@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from compressor.quantisation.captured import argument, calls, capture, constant, layer_name, shape
+from compressor.quantisation.captured import argument, calls, capture, constant, layer_name, pair, shape
 
 __all__ = [
     "add_constant",
@@ -22,6 +22,7 @@ __all__ = [
     "capture",
     "constant",
     "layer_name",
+    "pair",
     "replace",
     "set_weight",
     "shape",

@@ -19,7 +19,7 @@ from exporters import tflite as tflite_files
 from exporters.bias import correct
 from exporters.byte_pictures import take_bytes
 from exporters.made import Made
-from exporters.rewrite import rewrite_for
+from exporters.rewrite import normalise, rewrite_for
 from exporters.simulate import observe
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def wide(job: Job, kind: str) -> Made:
     bounds = observe(graph, chosen, job.inputs(job.calibrate)).bounds("minmax")
     if kind == "onnx":
         opset = max(job.opset, WIDE_OPSET)
-        whole = job.onnx_model if opset == job.opset else job.to_onnx(job.onnx_graph(), opset)
+        whole = job.onnx_model if opset == job.opset else job.to_onnx(job.graph(job.multiple), opset)
         model, found = quantise_onnx.quantise(whole, bounds, bits=16)
         return job.onnx_file(_halved(model), "w8a16", **_told(bounds, kept, found, _SLOW[kind]))
     content, found = quantise_tflite.quantise(job.tflite_model, bounds, bits=16)
@@ -99,7 +99,7 @@ def wide(job: Job, kind: str) -> Made:
 
 def _graph(job: Job) -> fx.GraphModule:
     graph = job.graph()
-    rewrite_for("onnxruntime", graph)
+    normalise(graph)
     return graph
 
 

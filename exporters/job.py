@@ -163,11 +163,11 @@ class Job:
 
         from exporters.cross_layer import equalise_pairs
         from exporters.equalise import equalise
-        from exporters.rewrite import rewrite_for
+        from exporters.rewrite import normalise
 
         plain, graph = self.graph(multiple), self.graph(multiple)
-        rewrite_for("onnxruntime", plain)
-        rewrite_for("onnxruntime", graph)
+        normalise(plain)
+        normalise(graph)
         if self.generator.ranges is not None:
             count = equalise(graph, map(self.tensor, self.calibrate), self.generator.ranges.divisors)
             return graph, (f"{count} convolutions before instance norms equalised as in training",)
@@ -190,18 +190,14 @@ class Job:
 
     @cached_property
     def onnx_model(self) -> onnx.ModelProto:
-        return self.to_onnx(self.onnx_graph())
-
-    def onnx_graph(self) -> fx.GraphModule:
-        from exporters.rewrite import rewrite_for
-
-        graph = self.graph(self.multiple)
-        rewrite_for("onnxruntime", graph)
-        return graph
+        return self.to_onnx(self.graph(self.multiple))
 
     def to_onnx(self, graph: fx.GraphModule, opset: int | None = None) -> onnx.ModelProto:
+        """A graph, which is rewritten in place, as an ONNX model."""
         from exporters import onnx as target
+        from exporters.rewrite import rewrite_for
 
+        rewrite_for("onnxruntime", graph)
         return target.convert(graph, self.example, opset or self.opset, self.multiple)
 
     def onnx_file(self, model: onnx.ModelProto, kind: str, **told) -> Made:
@@ -215,11 +211,9 @@ class Job:
         """Half arithmetic where that is near enough, else half weights with float arithmetic."""
         from exporters import onnx as target
         from exporters.graph import capture
-        from exporters.rewrite import rewrite_for
 
         try:
             graph = capture(target.half_precision(self.generator.module), self.example, self.multiple)
-            rewrite_for("onnxruntime", graph)
             half = self.onnx_file(self.to_onnx(graph), "fp16")
             pictures = self._outputs(self.calibrate[:2], self.generator.module)
             found = check(half.open(), pictures, self.output_range, threshold)

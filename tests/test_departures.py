@@ -50,11 +50,36 @@ class Joining(nn.Module):
         return self.last(torch.cat([part(x) for part in self.parts], 1))
 
 
-def test_pixel_shuffle_is_named_with_its_module_and_the_layer_before():
+def test_pixel_shuffle_needs_no_transpose_behind_a_convolution():
     counts, found = examined(Small(norm="none"))
+    assert found == () and counts.partitions == 1 and counts.delegated == counts.nodes
+
+
+def test_pixel_shuffle_elsewhere_is_named_with_its_module_and_the_layer_before():
+    class Added(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fuse, self.shuffle = nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            wide = self.fuse(x)
+            return self.shuffle(wide + wide.tanh())
+
+    counts, found = examined(Added())
     assert found == (Departure("TRANSPOSE", True, "fuse", "the network's pixel shuffle in shuffle"),)
     assert counts.partitions == 1 and counts.delegated == counts.nodes
     assert found[0].said == "TRANSPOSE after fuse: the network's pixel shuffle in shuffle"
+
+
+@pytest.mark.parametrize("kernel", [3, 4])
+def test_nothing_of_a_translator_needs_a_transpose(kernel: int):
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, 2, 1), nn.InstanceNorm2d(8), nn.ReLU()),
+        nn.ConvTranspose2d(8, 8, kernel, 2, 1, 4 - kernel),
+        *(nn.InstanceNorm2d(8, affine=True), nn.ReLU(), nn.ReflectionPad2d(3), nn.Conv2d(8, 3, 7), nn.Tanh()),
+    )
+    counts, found = examined(module)
+    assert found == () and counts.partitions == 1
 
 
 def test_permutes_of_the_network_are_explained():

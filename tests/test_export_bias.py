@@ -18,14 +18,14 @@ from exporters import graph as g
 from exporters import int8
 from exporters.bias import correct, correctable, mean_errors
 from exporters.job import Job
-from exporters.rewrite import rewrite_for
+from exporters.rewrite import normalise
 from exporters.simulate import Simulated
 from tests.test_export import Wild, generator, photos, plain  # noqa: F401 - a fixture
 
 
 def captured(module: nn.Module, side: int = 32):
     graph = g.capture(module.eval().requires_grad_(False), torch.zeros(1, 3, side, side))
-    rewrite_for("onnxruntime", graph)
+    normalise(graph)
     return graph
 
 

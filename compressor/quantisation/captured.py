@@ -95,6 +95,11 @@ def argument(node: fx.Node, position: int, default: Any = None) -> Any:
     return default
 
 
+def pair(values: list[int]) -> list[int]:
+    """A call's (vertical, horizontal) setting, where one number may stand for both."""
+    return list(values) * 2 if len(values) == 1 else list(values)
+
+
 def constant(graph: fx.GraphModule, node: fx.Node | None) -> torch.Tensor | None:
     """The parameter or buffer that a `get_attr` node names; None for any other node, and for none."""
     if node is None or node.op != "get_attr":

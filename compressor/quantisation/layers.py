@@ -14,7 +14,7 @@ from compressor.quantisation import captured as g
 
 _ATEN = torch.ops.aten
 _RELUS = (_ATEN.relu.default, _ATEN.relu_.default)
-_CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv_transpose2d.input)
+CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv_transpose2d.input)
 _MOVES = (  # of values that stay what they are: what they read and what they give has one range
     _ATEN.reflection_pad2d.default,
     _ATEN.replication_pad2d.default,
@@ -53,13 +53,13 @@ def layers(graph: fx.GraphModule) -> tuple[list[Layer], list[str]]:
     those that see a single pixel (channel attention). If that leaves none, all but the transposed
     are taken.
     """
-    everything = [n for n in g.calls(graph, *_CONVOLUTIONS) if g.constant(graph, n.args[1]) is not None]  # type: ignore[arg-type]
+    everything = [n for n in g.calls(graph, *CONVOLUTIONS) if g.constant(graph, n.args[1]) is not None]  # type: ignore[arg-type]
     plain = [n for n in everything if n.target is _ATEN.conv2d.default]
     chosen = [
         node
         for node in plain
-        if _beyond(node, "all_input_nodes", _CONVOLUTIONS)
-        and _beyond(node, "users", _CONVOLUTIONS)
+        if leads_to(node, "all_input_nodes", CONVOLUTIONS)
+        and leads_to(node, "users", CONVOLUTIONS)
         and g.shape(node)[2] * g.shape(node)[3] > 1
     ] or plain
     names = Counter(g.layer_name(node) for node in everything)
@@ -84,8 +84,8 @@ def _only_reader(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _beyond(node: fx.Node, direction: str, kinds: tuple[Any, ...]) -> bool:
-    """Whether another convolution lies before (all_input_nodes) or after (users) a node."""
+def leads_to(node: fx.Node, direction: str, kinds: tuple[Any, ...]) -> bool:
+    """Whether a call of one of these kinds lies before (all_input_nodes) or after (users) a node."""
     seen: set[fx.Node] = set()
     ahead = list(getattr(node, direction))
     while ahead:
@@ -116,7 +116,7 @@ def folding_norm(graph: fx.GraphModule, convolution: fx.Node) -> fx.Node | None:
 def own_norm(graph: fx.GraphModule, convolution: fx.Node) -> fx.Node | None:
     """The norm on a picture's own statistics that alone reads a convolution: it undoes scales and offsets."""
     norm = _only_reader(convolution)
-    if norm is None or convolution.target not in _CONVOLUTIONS or norm.args[:1] != (convolution,):
+    if norm is None or convolution.target not in CONVOLUTIONS or norm.args[:1] != (convolution,):
         return None
     instance = norm.target is _ATEN.instance_norm.default and bool(norm.args[5])
     batch = norm.target is _ATEN.batch_norm.default and bool(norm.args[5]) and g.shape(norm)[0] == 1
@@ -212,6 +212,6 @@ def _pads_with_zero(node: fx.Node) -> bool:
 
 def before_own_norms(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
     """Each convolution whose one reader is a norm on the picture's own statistics, with that norm."""
-    for node in g.calls(graph, *_CONVOLUTIONS):
+    for node in g.calls(graph, *CONVOLUTIONS):
         if (norm := own_norm(graph, node)) is not None:
             yield node, norm

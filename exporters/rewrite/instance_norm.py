@@ -19,12 +19,15 @@ def instance_norm(
     The variance is the biased one, as in `F.instance_norm`; it is the mean square of the
     difference, which loses no digits to cancellation.
     """
-    difference = x - x.mean((2, 3), keepdim=True)
-    inverse = torch.rsqrt((difference * difference).mean((2, 3), keepdim=True) + eps)
+    last = x.permute(0, 2, 3, 1)  # the axes as LiteRT has them: no transposes, whatever stands around it
+    difference = last - last.mean((1, 2), keepdim=True)
+    inverse = torch.rsqrt((difference * difference).mean((1, 2), keepdim=True) + eps)
     if weight is not None:
-        inverse = inverse * weight.reshape(1, -1, 1, 1)
+        inverse = inverse * weight
     normal = difference * inverse
-    return normal if bias is None else normal + bias.reshape(1, -1, 1, 1)
+    if bias is not None:
+        normal = normal + bias
+    return normal.permute(0, 3, 1, 2)
 
 
 def rewrite(graph: fx.GraphModule) -> int:

@@ -1,4 +1,8 @@
-"""Pixel shuffle in channels-last order: one transpose and two reshapes instead of four and three."""
+"""Pixel shuffle in channels-last order.
+
+Where a convolution alone gives what is shuffled, its outputs are put in another order, and no transpose is
+left (`interleave`). Elsewhere it takes one transpose and two reshapes instead of four and three.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import torch
 from torch import fx
 
 from exporters import graph as g
+from exporters.rewrite.interleave import MOST_ROWS, interleave
 
 
 def pixel_shuffle(x: torch.Tensor, factor: int) -> torch.Tensor:
@@ -22,6 +27,23 @@ def rewrite(graph: fx.GraphModule) -> int:
     count = 0
     for node in g.calls(graph, torch.ops.aten.pixel_shuffle.default):
         if len(g.shape(node)) == 4:
-            g.replace(node, pixel_shuffle, *node.args[:2])
+            x, factor = (g.argument(node, position) for position in (0, 1))
+            if factor <= MOST_ROWS and _reordered(graph, x, factor):
+                g.replace(node, interleave, x, factor, factor)
+            else:
+                g.replace(node, pixel_shuffle, x, factor)
             count += 1
     return count
+
+
+def _reordered(graph: fx.GraphModule, node: fx.Node, factor: int) -> bool:
+    """Put a convolution's channels in `interleave`'s order if only the shuffle reads them; tells whether."""
+    if node.target is not torch.ops.aten.conv2d.default or len(node.users) != 1:
+        return False
+    weight, bias = (g.argument(node, position) for position in (1, 2))
+    kernel, shift = g.constant(graph, weight), g.constant(graph, bias)
+    if kernel is None or (shift is None) != (bias is None) or g.argument(node, 6, 1) != 1:
+        return False
+    order = torch.arange(len(kernel)).reshape(-1, factor**2).T.flatten()
+    g.set_weight(graph, node, kernel[order], None if shift is None else shift[order])
+    return True

@@ -54,9 +54,9 @@ def rewrite(graph: fx.GraphModule) -> int:
     count = 0
     for node in g.calls(graph, torch.ops.aten.conv_transpose2d.input):
         x, weight, bias = (g.argument(node, position) for position in range(3))
-        stride = _pair(g.argument(node, 3, [1]))
-        padding, output_padding = _pair(g.argument(node, 4, [0])), _pair(g.argument(node, 5, [0]))
-        if g.argument(node, 6, 1) == 1 and _pair(g.argument(node, 7, [1])) == [1, 1]:
+        stride = g.pair(g.argument(node, 3, [1]))
+        padding, output_padding = g.pair(g.argument(node, 4, [0])), g.pair(g.argument(node, 5, [0]))
+        if g.argument(node, 6, 1) == 1 and g.pair(g.argument(node, 7, [1])) == [1, 1]:
             kernel, shift = g.constant(graph, weight), g.constant(graph, bias)
             if any(output_padding) and kernel is not None and (shift is None) == (bias is None):
                 # Now rather than in the graph: the converter does not fold operations on large constants.
@@ -66,7 +66,3 @@ def rewrite(graph: fx.GraphModule) -> int:
             g.replace(node, transposed_convolution, x, weight, bias, stride, padding, output_padding)
             count += 1
     return count
-
-
-def _pair(values: list[int]) -> list[int]:
-    return list(values) * 2 if len(values) == 1 else list(values)
