@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from compressor.errors import UsageError
 from compressor.files import atomic
 from devices.adb_server import AdbServer, translated
-from devices.transport import Completed, DeviceError, DeviceLost, DeviceTimeout, Transport, command_line
+from devices.transport import Completed, DeviceError, DeviceLost, DeviceTimeout, Transport, command_line, room
 
 if TYPE_CHECKING:
     from adbutils import AdbConnection
@@ -70,7 +70,11 @@ class AdbTransport(Transport):
                     break
                 (stdout if kind == 1 else stderr).extend(data if kind in (1, 2) else b"")
                 if len(stdout) + len(stderr) > _LARGEST_OUTPUT:
-                    raise DeviceError(f"{argv[0]} on {self.serial} prints without end")
+                    raise DeviceError(
+                        f"{_name(argv)} on {self.serial} prints without end",
+                        got=f"more than {_LARGEST_OUTPUT >> 20} MiB",
+                        fix="restart the phone, and try again",
+                    )
         head, _, tail = bytes(stdout).rpartition(b"\n" + mark.encode() + b" ")
         if not tail.strip().isdigit():
             raise DeviceLost(
@@ -151,7 +155,7 @@ class AdbTransport(Transport):
         return DeviceError(
             f"{self.serial} {what}" + (": its disk is full" if full else ""),
             got=said[:300],
-            fix="free some space on the phone" if full else None,
+            fix=room(self.serial) if full else None,
         )
 
 

@@ -171,7 +171,8 @@ class Workspace:
     """One session on a device: `with Workspace(transport) as work: ...`.
 
     Files pushed lie in `root/objects/<sha256>/` and stay for the next session (`purge` removes them);
-    `folder` is the session's own and is removed at the end.
+    `folder` is the session's own and is removed at the end. Where it cannot be, because the phone is gone,
+    the first session that begins 12 hours later removes it.
 
     Attributes:
         folder: on the device, empty at first.
@@ -220,7 +221,7 @@ class Workspace:
                 f"there is too little space on {self.transport.serial} for {local.name}",
                 got=f"{free / 1e6:.0f} MB free",
                 allowed=f"{(size + SPARE) / 1e6:.0f} MB",
-                fix=f"free some, or remove what we keep there: adb shell rm -rf {self.transport.root}",
+                fix=room(self.transport.serial),
             )
         self._say(f"push {local.name} ({size / 1e6:.1f} MB) to {self.transport.serial}")
         part = f"{self.folder}/{uuid.uuid4().hex[:16]}.part"
@@ -251,16 +252,12 @@ class Workspace:
             DeviceError: the device does not tell.
         """
         lines = retrying(
-            self.transport, lambda: checked(self.transport, ["df", "-k", self.transport.root])
+            self.transport, lambda: checked(self.transport, ["df", "-k", self.transport.root], timeout=10)
         ).text.splitlines()
         fields = lines[-1].split() if lines else []
         if len(fields) < 5 or not re.fullmatch(r"[0-9]{1,15}", fields[-3]):
             raise DeviceError(f"{self.transport.serial} does not tell its free space", got=lines[-1:])
         return int(fields[-3]) * 1024
-
-    def purge(self) -> None:
-        """Remove everything we ever put on this device."""
-        checked(self.transport, ["rm", "-rf", self.transport.root], timeout=60)
 
     def _bring(self, local: Path, part: str, size: int) -> None:
         try:
@@ -279,6 +276,18 @@ class Workspace:
         except DeviceError as error:
             self.left_behind = f"{self.folder} stays on {self.transport.serial}: {error.what}"
             self._say(self.left_behind)
+
+
+def room(serial: str) -> str:
+    """What to do about a full phone."""
+    return f"free some space, or remove what we keep there: pocketgan devices clean {shlex.quote(serial)}"
+
+
+def purge(device: Transport) -> int:
+    """Remove all we ever put on a device, running sessions included; returns the bytes that it took."""
+    told = retrying(device, lambda: device.shell(["du", "-sk", device.root])).text.split()
+    retrying(device, lambda: checked(device, ["rm", "-rf", device.root], timeout=60))
+    return int(told[0]) * 1024 if told and re.fullmatch(r"[0-9]{1,15}", told[0]) else 0
 
 
 def plain_name(name: str) -> str:

@@ -26,6 +26,7 @@ from devices.transport import (
     checked,
     command_line,
     plain_name,
+    purge,
     retrying,
 )
 
@@ -111,8 +112,8 @@ def test_purge_leaves_nothing(phone: Phone, device: AdbTransport, tmp_path: Path
     (tmp_path / "file").write_bytes(b"x")
     with Workspace(device) as work:
         work.push(tmp_path / "file")
-    work.purge()
-    assert list(phone.data.iterdir()) == []
+    assert purge(device) > 0 and list(phone.data.iterdir()) == []
+    assert purge(device) == 0
 
 
 def test_pull_of_a_missing_file_leaves_nothing(device: AdbTransport, tmp_path: Path) -> None:
@@ -126,6 +127,17 @@ def test_the_session_folder_goes_also_after_failure(phone: Phone, device: AdbTra
         device.shell(["touch", f"{work.folder}/half"])
         raise RuntimeError("ours")
     assert phone.left() == []
+
+
+def test_what_a_dead_session_left_goes_with_a_later_one(phone: Phone, device: AdbTransport) -> None:
+    with Workspace(device):
+        root = phone.data / "pocketgan"
+        for name, hours in (("session-old", 13), ("session-new", 11), ("objects", 99), ("other", 99)):
+            (root / name).mkdir(exist_ok=True)
+            os.utime(root / name, (time.time() - 3600 * hours,) * 2)
+    with Workspace(device):
+        assert not (root / "session-old").exists()
+        assert all((root / name).exists() for name in ("session-new", "objects", "other"))
 
 
 def fails_cleanly(phone: Phone, kind: type[DeviceError], within: float, act) -> DeviceError:

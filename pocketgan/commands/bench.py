@@ -167,13 +167,19 @@ def _check(
 
 def _on_phone(result: BenchResult) -> str:
     """What ran where, and a warning that cannot be missed when nothing real did."""
-    from benchmarks.ci.rows import plain
+    from benchmarks.ci.rows import is_throttled, plain
 
     document = result.document
     device = document["device"]
     lines = [f"{device['maker']} {device['model']}: {device['chip']}, {device['cores']}, {document['order']}"]
     if document["emulated"]:
         lines.append("EMULATED: no phone's processor ran this; the times mean nothing, the outputs count.")
+    if is_throttled(document):
+        hot = sum(not heat["cooled"] for heat in document["heat_by_round"])
+        lines.append(
+            f"THROTTLED by heat, and not cool in time for {hot} of {len(document['heat_by_round'])} rounds "
+            "of turns: these are a hot phone's times. Let it cool, and measure again."
+        )
     if document["parity"]:
         worst = max(item["max_abs"] for item in document["parity"])
         lines.append(f"Outputs on the phone equal this machine's to {worst:.2%} of their range at worst.")
