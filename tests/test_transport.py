@@ -18,14 +18,13 @@ from compressor.errors import PocketganError, UsageError
 from devices.adb import AdbTransport
 from devices.adb_server import AdbServer
 from devices.local import LocalTransport
+from devices.quoting import command_line, plain_name
 from devices.transport import (
     DeviceError,
     DeviceLost,
     DeviceTimeout,
     Workspace,
     checked,
-    command_line,
-    plain_name,
     purge,
     retrying,
 )
@@ -106,6 +105,18 @@ def test_push_skips_what_is_there_and_pull_brings_it_back(
         assert work.push(source) == remote and len(said) == 1
     assert phone.left() == [] and work.left_behind is None
     assert not list(phone.folder.rglob("pwned"))
+
+
+def test_a_push_that_takes_long_says_how_far_it_has_come(
+    device: AdbTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devices.transport._TELL", 0.0)
+    (tmp_path / "model.onnx").write_bytes(os.urandom(4 * (64 << 10)))  # four pieces
+    said: list[str] = []
+    with Workspace(device, progress=said.append) as work:
+        work.push(tmp_path / "model.onnx")
+    assert said[0].startswith("push model.onnx (0.3 MB) to ")
+    assert said[1:] == [f"push model.onnx: {share}%" for share in (25, 50, 75)]
 
 
 def test_purge_leaves_nothing(phone: Phone, device: AdbTransport, tmp_path: Path) -> None:
