@@ -18,6 +18,8 @@ from devices.heat import Heat, cool_down, read_frequencies, time_below_top
 from devices.phone import PhoneFacts, facts
 from devices.transport import Transport
 
+_LONGEST_WAIT = 300.0  # seconds for the phone to cool before a round of turns, if the session has them left
+
 
 class HasFile(Protocol):
     """Whatever takes turns."""
@@ -95,7 +97,7 @@ def take_turns(
     Args:
         take: measures one turn of so many inferences; returns the last one's milliseconds.
         rounds: timed inferences of each entry. turn: of these in one turn.
-        least: as many are taken even past `deadline` (of `time.monotonic`).
+        least: as many are taken even past `deadline` (of `time.monotonic`); none is waited past it.
 
     Raises:
         DeviceError: the phone failed.
@@ -104,7 +106,8 @@ def take_turns(
     clocks = read_frequencies(device)
     done = 0
     while done < rounds and (done < least or time.monotonic() < deadline):
-        waited = cool_down(device, progress=progress.note)
+        rest = min(_LONGEST_WAIT, max(0.0, deadline - time.monotonic()))
+        waited = cool_down(device, most_seconds=rest, progress=progress.note)
         cooldowns.append({"seconds": waited.seconds, "cooled": waited.cooled, **waited.heat.as_json()})
         runs = min(turn, rounds - done)
         for number, entry in enumerate(entries, 1):

@@ -123,6 +123,16 @@ def instability(samples: Sequence[float]) -> str | None:
     return _instability(values, middle, p75 - p25)
 
 
+def drift(samples: Sequence[float]) -> float:
+    """How much slower the second half of a series is than the first: difference of medians over the median.
+
+    Raises:
+        ValueError: as `summarise`.
+    """
+    values = _checked(samples)
+    return _drift(values, float(np.median(values)))
+
+
 def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """A distribution-free interval for the median: order statistics (k, n + 1 - k).
 
@@ -181,11 +191,15 @@ def _instability(values: np.ndarray, middle: float, iqr: float) -> str | None:
         return f"only {len(values)} samples"
     if iqr > SPREAD * middle:
         return f"interquartile range is {iqr / middle:.0%} of the median"
-    half = len(values) // 2
-    drift = float(np.median(values[half:]) - np.median(values[:half])) / middle
-    if abs(drift) > DRIFT:
-        return f"{'slowed' if drift > 0 else 'sped'} {'down' if drift > 0 else 'up'} by {abs(drift):.0%}"
+    change = _drift(values, middle)
+    if abs(change) > DRIFT:
+        return f"{'slowed' if change > 0 else 'sped'} {'down' if change > 0 else 'up'} by {abs(change):.0%}"
     return None
+
+
+def _drift(values: np.ndarray, middle: float) -> float:
+    half = len(values) // 2
+    return float(np.median(values[half:]) - np.median(values[:half])) / middle if half else 0.0
 
 
 def _checked(samples: Sequence[float]) -> np.ndarray:

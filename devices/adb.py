@@ -11,14 +11,15 @@ import stat
 import struct
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import UsageError
 from compressor.files import atomic
 from devices.adb_server import AdbServer, translated
-from devices.transport import Completed, DeviceError, DeviceLost, DeviceTimeout, Transport, command_line
+from devices.quoting import command_line
+from devices.transport import Completed, DeviceError, DeviceLost, DeviceTimeout, Transport, room
 
 if TYPE_CHECKING:
     from adbutils import AdbConnection
@@ -70,7 +71,11 @@ class AdbTransport(Transport):
                     break
                 (stdout if kind == 1 else stderr).extend(data if kind in (1, 2) else b"")
                 if len(stdout) + len(stderr) > _LARGEST_OUTPUT:
-                    raise DeviceError(f"{argv[0]} on {self.serial} prints without end")
+                    raise DeviceError(
+                        f"{_name(argv)} on {self.serial} prints without end",
+                        got=f"more than {_LARGEST_OUTPUT >> 20} MiB",
+                        fix="restart the phone, and try again",
+                    )
         head, _, tail = bytes(stdout).rpartition(b"\n" + mark.encode() + b" ")
         if not tail.strip().isdigit():
             raise DeviceLost(
@@ -85,7 +90,15 @@ class AdbTransport(Transport):
             )
         return Completed(code, head, bytes(stderr), seconds)
 
-    def put(self, local: Path, remote: str, *, timeout: float, mode: int = 0o755) -> None:
+    def put(
+        self,
+        local: Path,
+        remote: str,
+        *,
+        timeout: float,
+        mode: int = 0o755,
+        watch: Callable[[int], None] | None = None,
+    ) -> None:
         deadline = time.monotonic() + timeout
         target = f"{remote},{stat.S_IFREG | mode}".encode()
         with translated(self.serial), local.open("rb") as file, self._stream("sync:", deadline) as connection:
@@ -93,6 +106,8 @@ class AdbTransport(Transport):
                 _send(connection, b"SEND" + struct.pack("<I", len(target)) + target, deadline)
                 while data := file.read(_CHUNK):
                     _send(connection, b"DATA" + struct.pack("<I", len(data)) + data, deadline)
+                    if watch:
+                        watch(file.tell())
                 _send(connection, b"DONE" + struct.pack("<I", int(time.time())), deadline)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the phone may have said why before it hung up
@@ -151,7 +166,7 @@ class AdbTransport(Transport):
         return DeviceError(
             f"{self.serial} {what}" + (": its disk is full" if full else ""),
             got=said[:300],
-            fix="free some space on the phone" if full else None,
+            fix=room(self.serial) if full else None,
         )
 
 

@@ -21,6 +21,7 @@ _FLAGS = {
     "classic": {"cpu": "--use_xnnpack=true", "gpu": "--use_gpu=true", "nnapi": "--use_nnapi=true"},
     "litert": {"cpu": "--use_cpu=true", "gpu": "--use_gpu=true", "npu": "--use_npu=true"},
 }
+_GET = "get Google's for Android on arm64: pocketgan data fetch benchmark_model"
 _NOTHING_LEFT = ["--use_cpu=false", "--require_full_delegation=true"]  # for LiteRT's, besides our own look
 
 
@@ -46,7 +47,8 @@ def open_tool(path: Path) -> Tool:
     """
     if not path.is_file():
         raise PocketganError(
-            f"there is no file {path}", fix="download Google's benchmark_model for Android, arm64"
+            f"there is no file {path}",
+            fix=_GET,
         )
     content = path.read_bytes()
     if b"use_npu" in content:
@@ -57,7 +59,7 @@ def open_tool(path: Path) -> Tool:
         raise PocketganError(
             f"{path.name} is no benchmark_model",
             got=f"{len(content):,} bytes without the names of its flags",
-            fix="download Google's benchmark_model for Android, arm64",
+            fix=_GET,
         )
     return Tool(path, sha256(path), dialect)
 

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from compressor.errors import PocketganError
 from compressor.files import write_error
-from devices.transport import Completed, DeviceError, DeviceTimeout, Transport, command_line
+from devices.quoting import command_line
+from devices.transport import Completed, DeviceError, DeviceTimeout, Transport
 
 
 class LocalTransport(Transport):
@@ -65,8 +66,16 @@ class LocalTransport(Transport):
         code = child.returncode if child.returncode >= 0 else 128 - child.returncode
         return Completed(code, stdout, stderr, time.monotonic() - began)
 
-    def put(self, local: Path, remote: str, *, timeout: float, mode: int = 0o755) -> None:
-        del timeout  # a copy on one machine does not stall
+    def put(
+        self,
+        local: Path,
+        remote: str,
+        *,
+        timeout: float,
+        mode: int = 0o755,
+        watch: Callable[[int], None] | None = None,
+    ) -> None:
+        del timeout, watch  # a copy on one machine neither stalls nor takes long
         try:
             shutil.copyfile(local, remote)
             Path(remote).chmod(mode)

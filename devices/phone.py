@@ -123,7 +123,7 @@ def facts(device: Transport) -> PhoneFacts:
     Raises:
         DeviceError: the phone cannot be reached.
     """
-    properties = parse_properties(checked(device, ["getprop"]).text)
+    properties = parse_properties(checked(device, ["getprop"], timeout=10).text)  # the first call of all
     value = properties.get
     part = soc.part_of(properties)
     sdk = value("ro.build.version.sdk", "")

@@ -4,8 +4,8 @@ A `Transport` moves files and runs programs (`devices/local.py`, `devices/adb.py
 what every measurement needs: files pushed once by their content's hash, free space checked first, and
 a folder for the session that is gone afterwards, also when the session failed.
 
-Commands are lists of words, never text: `command_line` is the only place that makes shell text, so no
-file name, model name or serial can act as shell code.
+Commands are lists of words, never text (`devices/quoting.py`), so no file name, model name or serial can act
+as shell code.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from compressor.errors import PocketganError, UsageError
+from compressor.errors import PocketganError
 from compressor.files import sha256
+from devices.quoting import plain_name
 
 ATTEMPTS = 3  # for calls that may be repeated without harm
 PAUSE = 0.5  # seconds before the second attempt; doubles
 SPARE = 32 << 20  # bytes that stay free on the phone
 SLOWEST = 1 << 20  # bytes a second: a push slower than this has stalled
+_TELL = 5.0  # seconds between lines on how far a push has come
 _STALE_MINUTES = 720  # session folders older than this were left by a host that died
 
 Value = TypeVar("Value")
@@ -93,8 +95,16 @@ class Transport(ABC):
         """
 
     @abstractmethod
-    def put(self, local: Path, remote: str, *, timeout: float, mode: int = 0o755) -> None:
-        """Copy one file to the device; the folder must exist.
+    def put(
+        self,
+        local: Path,
+        remote: str,
+        *,
+        timeout: float,
+        mode: int = 0o755,
+        watch: Callable[[int], None] | None = None,
+    ) -> None:
+        """Copy one file to the device; the folder must exist. `watch` is told the bytes that went off.
 
         Raises:
             DeviceError: it does not fit, or the path cannot be written.
@@ -114,23 +124,6 @@ class Transport(ABC):
 
     def close(self) -> None:  # noqa: B027 - most transports hold nothing open
         """Let go of the device."""
-
-
-def command_line(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-    """Words as one line of POSIX shell in which each word stands for itself.
-
-    Raises:
-        UsageError: a word holds a NUL, or a variable's name is none.
-    """
-    if not argv:
-        raise UsageError("there is no command to run")
-    for name in environment or {}:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise UsageError("this is no name for an environment variable", got=repr(name))
-    words = [*(f"{name}={value}" for name, value in (environment or {}).items()), *argv]
-    if any("\0" in word for word in words):
-        raise UsageError("a command cannot hold a NUL character", got=repr(argv[0]))
-    return shlex.join(["env", *words] if environment else words)
 
 
 def checked(transport: Transport, argv: Sequence[str], *, timeout: float = 30.0) -> Completed:
@@ -171,7 +164,8 @@ class Workspace:
     """One session on a device: `with Workspace(transport) as work: ...`.
 
     Files pushed lie in `root/objects/<sha256>/` and stay for the next session (`purge` removes them);
-    `folder` is the session's own and is removed at the end.
+    `folder` is the session's own and is removed at the end. Where it cannot be, because the phone is gone,
+    the first session that begins 12 hours later removes it.
 
     Attributes:
         folder: on the device, empty at first.
@@ -220,7 +214,7 @@ class Workspace:
                 f"there is too little space on {self.transport.serial} for {local.name}",
                 got=f"{free / 1e6:.0f} MB free",
                 allowed=f"{(size + SPARE) / 1e6:.0f} MB",
-                fix=f"free some, or remove what we keep there: adb shell rm -rf {self.transport.root}",
+                fix=room(self.transport.serial),
             )
         self._say(f"push {local.name} ({size / 1e6:.1f} MB) to {self.transport.serial}")
         part = f"{self.folder}/{uuid.uuid4().hex[:16]}.part"
@@ -251,20 +245,24 @@ class Workspace:
             DeviceError: the device does not tell.
         """
         lines = retrying(
-            self.transport, lambda: checked(self.transport, ["df", "-k", self.transport.root])
+            self.transport, lambda: checked(self.transport, ["df", "-k", self.transport.root], timeout=10)
         ).text.splitlines()
         fields = lines[-1].split() if lines else []
         if len(fields) < 5 or not re.fullmatch(r"[0-9]{1,15}", fields[-3]):
             raise DeviceError(f"{self.transport.serial} does not tell its free space", got=lines[-1:])
         return int(fields[-3]) * 1024
 
-    def purge(self) -> None:
-        """Remove everything we ever put on this device."""
-        checked(self.transport, ["rm", "-rf", self.transport.root], timeout=60)
-
     def _bring(self, local: Path, part: str, size: int) -> None:
+        told = time.monotonic()
+
+        def watch(sent: int) -> None:
+            nonlocal told
+            if sent < size and time.monotonic() - told >= _TELL:
+                told = time.monotonic()
+                self._say(f"push {local.name}: {sent / size:.0%}")
+
         try:
-            self.transport.put(local, part, timeout=30 + size / SLOWEST)
+            self.transport.put(local, part, timeout=30 + size / SLOWEST, watch=watch)
         except DeviceLost:
             raise
         except DeviceError:
@@ -281,7 +279,13 @@ class Workspace:
             self._say(self.left_behind)
 
 
-def plain_name(name: str) -> str:
-    """A file name that means nothing to a shell, a terminal or a page: letters, digits and `._+-`."""
-    cleaned = re.sub(r"[^A-Za-z0-9._+-]", "_", name)[-96:].lstrip(".-")
-    return cleaned or "file"
+def room(serial: str) -> str:
+    """What to do about a full phone."""
+    return f"free some space, or remove what we keep there: pocketgan devices clean {shlex.quote(serial)}"
+
+
+def purge(device: Transport) -> int:
+    """Remove all we ever put on a device, running sessions included; returns the bytes that it took."""
+    told = retrying(device, lambda: device.shell(["du", "-sk", device.root])).text.split()
+    retrying(device, lambda: checked(device, ["rm", "-rf", device.root], timeout=60))
+    return int(told[0]) * 1024 if told and re.fullmatch(r"[0-9]{1,15}", told[0]) else 0

@@ -144,12 +144,13 @@ class Stream:
     def shell(self, command: str) -> None:
         phone = self.phone
         phone.log.append(command)
-        if phone.fault == "stall":
+        fault = phone.meets(command)
+        if fault == "stall":
             return self._wait()
-        if phone.fault == "garbage":
+        if fault == "garbage":
             self._packet(1, os.urandom(64) + b"\n\xff\xfe<script>$(reboot)\n")
             return self._packet(3, b"\0")
-        if phone.fault == "flood":
+        if fault == "flood":
             while True:
                 self._packet(1, b"x" * 65536)
         command = command.removeprefix("raw:") if command.startswith("raw:") else command
@@ -163,15 +164,15 @@ class Stream:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        if phone.fault in ("die", "zero", "reboot"):
-            how, phone.fault = phone.fault, None
+        if fault in ("die", "zero", "reboot"):
+            phone.fault = None
             time.sleep(0.05)
             self._kill()
             self._child.communicate()
-            if how == "zero":
+            if fault == "zero":
                 self._packet(1, b'{"samples": [1.0, 2.')
                 return self._packet(3, b"\0")
-            return phone.reboot(1.0 if how == "reboot" else 3600)
+            return phone.reboot(1.0 if fault == "reboot" else 3600)
         complaints = threading.Thread(target=self._copy, args=(2, self._child.stderr), daemon=True)
         complaints.start()
         self._copy(1, self._child.stdout)
@@ -181,14 +182,15 @@ class Stream:
     def sync(self, _: str) -> None:
         while True:
             request, length = struct.unpack("<4sI", self._take(8))
-            if self.phone.fault == "stall-sync":
+            text = self._take(length).decode("utf-8", "replace")
+            fault = self.phone.meets(text)
+            if fault == "stall-sync":
                 return self._wait()
             if request == b"QUIT":
                 return
-            text = self._take(length).decode("utf-8", "replace")
             if request == b"SEND":
                 name, _, mode = text.rpartition(",")
-                self._receive(Path(self.phone.real(name)), int(mode))
+                self._receive(Path(self.phone.real(name)), int(mode), fault)
                 continue
             path = Path(self.phone.real(text))
             if request == b"STAT":
@@ -201,7 +203,7 @@ class Stream:
             elif request == b"RECV":
                 self._deliver(path)
 
-    def _receive(self, path: Path, mode: int) -> None:
+    def _receive(self, path: Path, mode: int, fault: str | None) -> None:
         part = path.with_name(path.name + ".incoming")
         failure = None
         try:
@@ -215,9 +217,9 @@ class Stream:
                 if request == b"DONE":
                     break
                 data = self._take(length)
-                if self.phone.fault == "full":
+                if fault == "full":
                     failure = "couldn't write: No space left on device"
-                if self.phone.fault == "corrupt" and data:
+                if fault == "corrupt" and data:
                     data = bytes([data[0] ^ 1]) + data[1:]
                 file.write(data)
         if failure:

@@ -18,6 +18,18 @@ from pathlib import Path
 from adbd import Connection
 from phone_facts import BATTERY, FACTS, THERMAL
 
+FAULTS = {
+    "die": "hangs up in the middle of a command, and stays away",
+    "reboot": "hangs up in the middle of a command, and is away for a second",
+    "zero": "ends a command early, as if it had succeeded",
+    "stall": "takes a command and never answers",
+    "stall-sync": "never answers about a file",
+    "garbage": "prints rubbish instead of running a command",
+    "flood": "prints without end",
+    "full": "has no space left when a push arrives",
+    "corrupt": "flips bytes of a file that is pushed",
+    "unauthorized": "accepts no key",
+}
 _MAPPED = ("/data/local/tmp", "/sys/devices/system/cpu", "/sys/class/thermal")
 
 
@@ -27,10 +39,8 @@ class Phone:
     Attributes:
         serial: what adb calls it.
         folder: its scratch; `data` is its /data/local/tmp.
-        fault: None, or one of "die" (hangs up in the middle of a command), "zero" (ends a command
-            early, as if it had succeeded), "stall", "stall-sync", "full" (a push meets a full disk),
-            "garbage" (rubbish instead of a command's output), "corrupt" (flips a byte of each file
-            pushed), "reboot" (hangs up once, and is away for a second), "unauthorized", "flood".
+        fault: None, or one of FAULTS, from now on.
+        due: (text, fault): that fault once, at the next command or file's path that holds the text.
         free_kb: what df says.
         heat: (status, degrees) answers of the thermal service in turn; the last one stays.
         log: the commands it was asked to run.
@@ -38,6 +48,7 @@ class Phone:
 
     def __init__(self, folder: Path, soc: str = "SM8650", *, fault: str | None = None):
         self.folder, self.fault, self.free_kb = folder, fault, 40_000_000
+        self.due: tuple[str, str] | None = None
         self.heat: list[tuple[int, float]] = [(0, 31.0)]
         self.log: list[str] = []
         self.properties = dict(FACTS[soc].properties)
@@ -64,6 +75,13 @@ class Phone:
         self._away_until = time.monotonic() + seconds
         for connection in list(self._open):
             connection.hang_up()
+
+    def meets(self, text: str) -> str | None:
+        """The fault that a command or a file's path meets."""
+        if self.due and self.due[0] in text:
+            (_, fault), self.due = self.due, None
+            return fault
+        return self.fault
 
     def left(self) -> list[str]:
         """What lies on the phone besides the store of pushed files."""

@@ -71,6 +71,22 @@ def test_emulated_times_must_be_asked_for(
     assert not (tmp_path / "out/bench.json").exists() and own_phone.left() == []
 
 
+def test_the_doctor_tests_both_runtimes_with_a_known_answer(own_phone: Phone, adb: AdbServer) -> None:
+    from click.testing import CliRunner
+
+    from pocketgan.cli import main
+
+    words = ["devices", "doctor", own_phone.serial, "--adb-server", f"{adb.host}:{adb.port}", "--json"]
+    done = CliRunner().invoke(main, [*words, "--allow-emulated"])
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert done.exit_code == 0, checks
+    for runtime in ("onnxruntime", "litert"):
+        assert checks[f"runner {runtime}"]["said"].endswith("gives the known answer")
+    done = CliRunner().invoke(main, words)  # what it runs on here is no phone's processor
+    assert done.exit_code == 1 and "emulates its processor" in done.stdout
+    assert own_phone.left() == []
+
+
 def test_another_picture_fails_the_gate(exports: Path) -> None:
     file = next(file for file in list_files([exports]) if file.path.name == "generator-fp32.onnx")
     (entry,) = _entries([file], [1], 0)

@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from phone import Phone
 from small_files import write_onnx
 from test_benchmark_model import CLASSIC, LITERT
@@ -24,6 +25,7 @@ from devices.adb import AdbTransport
 from devices.adb_server import AdbServer
 from devices.benchmark_tool import delegate_flags, open_tool
 from devices.transport import DeviceError
+from pocketgan.cli import main
 
 SELF_TEST = Path(__file__).resolve().parent.parent / "devices/runner/selftest.tflite"
 FULL = (
@@ -128,8 +130,6 @@ def test_the_newer_tool_is_told_to_leave_nothing(tmp_path: Path) -> None:
 def test_the_command(
     phone: Phone, adb: AdbServer, exports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pocketgan.cli import main
-
     tool = program(tmp_path, "use_npu", ("*--use_npu=true*--require_full_delegation=true*", LITERT, 0))
     where = ["--serial", phone.serial, "--adb-server", f"{adb.host}:{adb.port}", "--rounds", "5"]
     google = ["--runner", "benchmark_model", "--benchmark-model", str(tool), "--delegate", "npu"]
@@ -142,10 +142,31 @@ def test_the_command(
     assert "1.18" in printed.out and "benchmark_model npu" in (tmp_path / "out.csv").read_text()
 
 
+def test_the_tool_can_be_fetched_and_its_hash_is_on_record(
+    phone: Phone, adb: AdbServer, classic: Path, exports: Path, tmp_path: Path
+) -> None:
+    """From a folder in place of Google's server, whose newest builds have one name for ever."""
+    (tmp_path / "mirror").mkdir()
+    classic.rename(tmp_path / "mirror/android_aarch64_benchmark_model")
+    data, run = tmp_path / "data", CliRunner()
+    fetch = ["data", "fetch", "benchmark_model", "--source", tmp_path / "mirror", "--output-dir", data]
+    done = run.invoke(main, list(map(str, fetch)))
+    assert done.exit_code == 0, done.output
+    where = ["--serial", phone.serial, "--adb-server", f"{adb.host}:{adb.port}", "--rounds", 5]
+    google = ["--runner", "benchmark_model", "--benchmark-model", data / "phones/benchmark_model"]
+    line = ["bench", exports, *where, *google, "--output-dir", tmp_path / "out", "--json"]
+    done = run.invoke(main, list(map(str, line)))
+    assert done.exit_code == 0, done.output
+    (noted,) = json.loads((data / "checksums.json").read_text())["files"].values()
+    assert json.loads(done.stdout)["runner"]["benchmark_model"]["sha256"] == noted["sha256"]
+
+
 @pytest.mark.parametrize(
     "line",
     [
         ["--runner", "benchmark_model"],
+        ["--runner", "arm64"],
+        ["--serial", "x", "--runner", "host"],
         ["--serial", "x", "--runner", "benchmark_model"],
         ["--serial", "x", "--benchmark-model", "tool"],
         ["--serial", "x", "--delegate", "gpu"],
@@ -153,8 +174,6 @@ def test_the_command(
     ],
 )
 def test_options_that_do_not_go_together(line: list[str], exports: Path) -> None:
-    from pocketgan.cli import main
-
     with pytest.raises(SystemExit) as ended:
         main.main(["bench", str(exports), *line])
     assert ended.value.code == 2

@@ -18,14 +18,14 @@ from compressor.errors import PocketganError, UsageError
 from devices.adb import AdbTransport
 from devices.adb_server import AdbServer
 from devices.local import LocalTransport
+from devices.quoting import command_line, plain_name
 from devices.transport import (
     DeviceError,
     DeviceLost,
     DeviceTimeout,
     Workspace,
     checked,
-    command_line,
-    plain_name,
+    purge,
     retrying,
 )
 
@@ -107,12 +107,24 @@ def test_push_skips_what_is_there_and_pull_brings_it_back(
     assert not list(phone.folder.rglob("pwned"))
 
 
+def test_a_push_that_takes_long_says_how_far_it_has_come(
+    device: AdbTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devices.transport._TELL", 0.0)
+    (tmp_path / "model.onnx").write_bytes(os.urandom(4 * (64 << 10)))  # four pieces
+    said: list[str] = []
+    with Workspace(device, progress=said.append) as work:
+        work.push(tmp_path / "model.onnx")
+    assert said[0].startswith("push model.onnx (0.3 MB) to ")
+    assert said[1:] == [f"push model.onnx: {share}%" for share in (25, 50, 75)]
+
+
 def test_purge_leaves_nothing(phone: Phone, device: AdbTransport, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with Workspace(device) as work:
         work.push(tmp_path / "file")
-    work.purge()
-    assert list(phone.data.iterdir()) == []
+    assert purge(device) > 0 and list(phone.data.iterdir()) == []
+    assert purge(device) == 0
 
 
 def test_pull_of_a_missing_file_leaves_nothing(device: AdbTransport, tmp_path: Path) -> None:
@@ -126,6 +138,17 @@ def test_the_session_folder_goes_also_after_failure(phone: Phone, device: AdbTra
         device.shell(["touch", f"{work.folder}/half"])
         raise RuntimeError("ours")
     assert phone.left() == []
+
+
+def test_what_a_dead_session_left_goes_with_a_later_one(phone: Phone, device: AdbTransport) -> None:
+    with Workspace(device):
+        root = phone.data / "pocketgan"
+        for name, hours in (("session-old", 13), ("session-new", 11), ("objects", 99), ("other", 99)):
+            (root / name).mkdir(exist_ok=True)
+            os.utime(root / name, (time.time() - 3600 * hours,) * 2)
+    with Workspace(device):
+        assert not (root / "session-old").exists()
+        assert all((root / name).exists() for name in ("session-new", "objects", "other"))
 
 
 def fails_cleanly(phone: Phone, kind: type[DeviceError], within: float, act) -> DeviceError:

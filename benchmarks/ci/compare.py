@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ci.gate import GATE_RULE, judge
-from benchmarks.ci.rows import Judged, Key, Row, State, key_of, plain, rows_of
+from benchmarks.ci.rows import Judged, Key, Row, State, is_throttled, key_of, plain, rows_of
 from benchmarks.samples import BenchResult, read_bench
 from benchmarks.statistics import STABILITY_RULE
 from compressor.errors import GateError, PocketganError, UsageError
@@ -191,6 +191,7 @@ def _changed(before: Sequence[BenchResult], after: Sequence[BenchResult]) -> lis
         ("system build", lambda d: (d.get("device") or {}).get("fingerprint")),
         ("frequency governor", lambda d: (d.get("machine") or {}).get("governor")),
         ("cores kept to", lambda d: d.get("affinity")),
+        ("throttled by heat", lambda d: "yes" if is_throttled(d) else "no"),
     ):
         had, has = ({str(look(result.document)) for result in side} for side in (before, after))
         if had != has:

@@ -24,8 +24,13 @@ counts as one observation, and what is tested is the difference of the sides' me
   all taken for one, as rarely as 1.64 and 2.33 standard errors say: in under 5 % and under 1 % of all
   comparisons, where the standard error is at most a quarter of the threshold.
 - Where it is larger and the change not clear, there is no verdict but "unstable", with the way out:
-  more sessions a side, or a larger threshold. Unstable sessions (`statistics.STABILITY_RULE`) do not count.
-  At 5 % one session a side is never enough to say "same"; five are where samples scatter by some percent.
+  more sessions a side, or a larger threshold. At 5 % one session a side is never enough to say "same"; five
+  are where samples scatter by some percent.
+- Unstable sessions (`statistics.STABILITY_RULE`) do not count, and a side of which more than half is
+  unstable gets no verdict, with one exception. Sessions that only scatter say less, but their scatter is in
+  the standard error; those that drift were measured in changing circumstances, which nothing accounts for.
+  So all that do not drift are compared, and a slowdown that quartiles and medians both tell is called one.
+  Nothing else is: to say "same" or "faster" of such sessions would let pass what they hide.
 
 The rank test is written out below: SciPy, its kept implementation, is 35 MB that the light installation
 on a farm's hosts does without. A test compares the two.
@@ -41,7 +46,7 @@ from itertools import pairwise
 import numpy as np
 
 from benchmarks.ci.rows import Judged
-from benchmarks.statistics import instability
+from benchmarks.statistics import DRIFT, FEWEST, drift, instability
 
 BLOCK = 5  # rounds in a row whose median is one observation; also a turn of a phone's runner
 ASSUMED_DRIFT = 0.01  # standard deviation from session to session, before any are seen
@@ -59,7 +64,9 @@ GATE_RULE = (
     f"threshold, significant at {LEVEL:.0%} (noise within sessions from their blocks; from session to "
     f"session as they show it, weighed with an assumed {ASSUMED_DRIFT:.0%}), and a one-sided rank test of "
     f"the blocks agrees at {LEVEL:.0%}. Where it does not count, but that of the blocks' medians does, or "
-    "where the standard error is above a quarter of the threshold, there is no verdict."
+    "where the standard error is above a quarter of the threshold, there is no verdict. Unstable series do "
+    "not count. Where they are more than half of a side's, a slowdown counts only if all that do not drift "
+    "tell it by quartiles and medians both; else there is no verdict."
 )
 
 
@@ -121,17 +128,11 @@ def judge(
     """
     if not baseline or not new or not 0 < threshold <= 1:
         raise ValueError("each side needs a session, and the threshold lies in (0, 1]")
-    before, after = ([own for own in side if instability(own) is None] for side in (baseline, new))
-    counts = len(before), len(after)
-    for name, side, count in zip(("baseline", "new"), (baseline, new), counts, strict=True):
-        if 2 * count < len(side):
-            refused = [why for own in side if (why := instability(own)) is not None]
-            cause = f"{name}: {refused[0]}"
-            if len(refused) > 1:
-                cause += f" (and {len(refused) - 1} more of its sessions)"
-            told = {"baseline_ms": _middle(baseline), "new_ms": _middle(new)}
-            return Judged("unstable", cause, sessions=counts, **told)
     allowed = math.log1p(threshold)
+    before, after = ([own for own in side if instability(own) is None] for side in (baseline, new))
+    for name, side, stable in (("baseline", baseline, before), ("new", new, after)):
+        if 2 * len(stable) < len(side):
+            return _judge_unstable(baseline, new, allowed, _refusal(name, side), (len(before), len(after)))
     low, middle = (_difference(before, after, quantile, allowed) for quantile in (_LOWER, 0.5))
     verdict: str = "same"
     reason: str | None = None
@@ -141,22 +142,12 @@ def judge(
     elif low.clear:
         verdict, reason = "slower" if low.shift > 0 else "faster", str(low)
     elif (relation := low.error * (_Z_ALARM + _Z_MISS) / allowed) > 1:
-        verdict, wanted = "unstable", math.ceil(max(counts) * relation**2)
+        verdict, wanted = "unstable", math.ceil(max(len(before), len(after)) * relation**2)
         reason = (
             f"a noise of {low.error:.1%} can hide a change of {threshold:.1%}: measure {wanted} sessions a "
             "side"
         )
-    return Judged(
-        verdict,
-        reason,
-        math.expm1(low.shift),
-        math.expm1(low.shift - low.reach),
-        math.expm1(low.shift + low.reach),
-        low.p,
-        math.exp(middle.before),
-        math.exp(middle.after),
-        counts,
-    )
+    return _judged(verdict, reason, low, middle, (len(before), len(after)))
 
 
 def rank_test(lower: Sequence[float] | np.ndarray, upper: Sequence[float] | np.ndarray) -> float:
@@ -185,6 +176,50 @@ def rank_test(lower: Sequence[float] | np.ndarray, upper: Sequence[float] | np.n
         return 1.0
     z = (observed - 1 - mean) / math.sqrt(spread)
     return 0.5 * math.erfc(z / math.sqrt(2))
+
+
+def _judge_unstable(
+    baseline: Sequence[Sequence[float]],
+    new: Sequence[Sequence[float]],
+    allowed: float,
+    refusal: str,
+    counts: tuple[int, int],
+) -> Judged:
+    """A side is mostly unstable: only a slowdown is told, and only by sessions that do not drift."""
+    before, after = ([own for own in side if _steady(own)] for side in (baseline, new))
+    if 2 * len(before) >= len(baseline) and 2 * len(after) >= len(new):
+        low, middle = (_difference(before, after, quantile, allowed) for quantile in (_LOWER, 0.5))
+        if low.clear and middle.clear and min(low.shift, middle.shift) > 0:
+            return _judged("slower", f"{low}, though {refusal}", low, middle, (len(before), len(after)))
+    told = {"baseline_ms": _middle(baseline), "new_ms": _middle(new)}
+    return Judged("unstable", refusal, sessions=counts, **told)
+
+
+def _steady(samples: Sequence[float]) -> bool:
+    """Whether a session may scatter, but neither drifts nor is too short."""
+    return len(samples) >= FEWEST and abs(drift(samples)) <= DRIFT
+
+
+def _refusal(name: str, side: Sequence[Sequence[float]]) -> str:
+    refused = [why for own in side if (why := instability(own)) is not None]
+    others = f" (and {len(refused) - 1} more of its sessions)" if len(refused) > 1 else ""
+    return f"{name}: {refused[0]}{others}"
+
+
+def _judged(
+    verdict: str, reason: str | None, low: _Difference, middle: _Difference, counts: tuple[int, int]
+) -> Judged:
+    return Judged(
+        verdict,
+        reason,
+        math.expm1(low.shift),
+        math.expm1(low.shift - low.reach),
+        math.expm1(low.shift + low.reach),
+        low.p,
+        math.exp(middle.before),
+        math.exp(middle.after),
+        counts,
+    )
 
 
 def _middle(sessions: Sequence[Sequence[float]]) -> float:

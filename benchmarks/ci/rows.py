@@ -132,6 +132,12 @@ def is_emulated(document: Mapping[str, Any]) -> bool:
     return bool(document.get("emulated")) or document.get("format") == EMULATED
 
 
+def is_throttled(document: Mapping[str, Any]) -> bool:
+    """Whether the phone said at any time of the session that heat holds it back."""
+    heats = [document.get("heat_after") or {}, *(document.get("heat_by_round") or ())]
+    return any(heat.get("status") for heat in heats)
+
+
 def plain(text: str) -> str:
     """Text on one line that every format may hold.
 

@@ -18,7 +18,8 @@ from benchmarks.farm.plan import timed_files
 from benchmarks.farm.store import FAILED, INFRASTRUCTURE, MEASURED, REFUSED
 from compressor.errors import GateError, PocketganError
 from compressor.files import atomic, cache_folder, read_json, sha256
-from devices.transport import DeviceError, Transport, plain_name
+from devices.quoting import plain_name
+from devices.transport import DeviceError, Transport
 
 ABSENT = "absent"
 """The outcome of a job whose files this host does not have; they are brought, and the job sent again."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.farm.store import MEASURED, REFUSED, Row, Store
 from compressor.files import write_json
-from devices.transport import plain_name
+from devices.quoting import plain_name
 
 
 def write_results(store: Store, folder: Path) -> list[Path]:

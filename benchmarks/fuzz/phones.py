@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +98,15 @@ class Telling(Transport):
         path = self._folder / name
         return Completed(0, path.read_bytes() if path.exists() else b"", b"", 0.0)
 
-    def put(self, local: Path, remote: str, *, timeout: float, mode: int = 0o755) -> None:
+    def put(
+        self,
+        local: Path,
+        remote: str,
+        *,
+        timeout: float,
+        mode: int = 0o755,
+        watch: Callable[[int], None] | None = None,
+    ) -> None:
         raise NotImplementedError("nothing is written to it")
 
     def get(self, remote: str, local: Path, *, timeout: float) -> None:

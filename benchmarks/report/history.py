@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ci.compare import find_sessions
-from benchmarks.ci.rows import Key, key_of, plain
+from benchmarks.ci.rows import Key, is_throttled, key_of, plain
 from benchmarks.report import figures, words
 from benchmarks.report.page import _HERE, templates
 from benchmarks.samples import BenchResult, read_bench
@@ -101,10 +101,7 @@ def _time(result: BenchResult) -> datetime:
 
 def _throttled(document: dict[str, Any]) -> list[str]:
     """What a phone's session tells of its heat and clocks."""
-    said = []
-    heats = [document.get("heat_after") or {}, *(document.get("heat_by_round") or ())]
-    if any(heat.get("status") for heat in heats):
-        said.append("throttled by heat")
+    said = ["throttled by heat"] if is_throttled(document) else []
     shares = (document.get("share_below_top_frequency") or {}).values()
     if shares:
         said.append(f"{min(shares):.0%} to {max(shares):.0%} of the time below the top clock")

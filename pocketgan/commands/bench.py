@@ -54,10 +54,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--runner",
-    type=click.Choice(["arm64", "benchmark_model"]),
-    default="arm64",
-    show_default=True,
-    help="What runs the files on the phone: our runner on its processor, or Google's tool.",
+    type=click.Choice(["host", "arm64", "benchmark_model"]),
+    help="What runs the files: this machine's runtimes, our runner on a phone's processor, or Google's tool "
+    "there.  [default: host; with --serial arm64]",
 )
 @click.option(
     "--benchmark-model",
@@ -88,7 +87,7 @@ def bench_command(
     serial: str | None,
     adb_server: str | None,
     cores: str,
-    runner: str,
+    runner: str | None,
     tool: Path | None,
     delegate: str,
     allow_fallback: bool,
@@ -99,6 +98,7 @@ def bench_command(
     from benchmarks.ci.rows import rows_of
 
     output = output or export_dirs[0].resolve().parent / "bench"
+    runner = runner or ("host" if serial is None else "arm64")
     _check(serial, resume, runner, tool, delegate, allow_fallback)
     if serial is not None:
         from benchmarks.on_phone import OtherPicture, bench_on_phone
@@ -152,12 +152,14 @@ def _check(
 ) -> None:
     if serial is not None and resume:
         raise UsageError("a session on a phone cannot be resumed", fix="measure again: --force")
-    if runner == "benchmark_model" and serial is None:
-        raise UsageError("benchmark_model runs on phones", fix="say which: --serial SERIAL")
+    if runner != "host" and serial is None:
+        raise UsageError(f"{runner} runs on phones", fix="say which: --serial SERIAL")
+    if runner == "host" and serial is not None:
+        raise UsageError("the host's runtimes do not run on a phone", fix="leave out --runner or --serial")
     if (runner == "benchmark_model") != (tool is not None):
         raise UsageError(
             "--runner benchmark_model and --benchmark-model PATH go together",
-            fix="download Google's benchmark_model for Android, arm64, and give its path",
+            fix="get it: pocketgan data fetch benchmark_model",
         )
     if tool is None and (delegate != "cpu" or allow_fallback):
         raise UsageError(
@@ -167,13 +169,19 @@ def _check(
 
 def _on_phone(result: BenchResult) -> str:
     """What ran where, and a warning that cannot be missed when nothing real did."""
-    from benchmarks.ci.rows import plain
+    from benchmarks.ci.rows import is_throttled, plain
 
     document = result.document
     device = document["device"]
     lines = [f"{device['maker']} {device['model']}: {device['chip']}, {device['cores']}, {document['order']}"]
     if document["emulated"]:
         lines.append("EMULATED: no phone's processor ran this; the times mean nothing, the outputs count.")
+    if is_throttled(document):
+        hot = sum(not heat["cooled"] for heat in document["heat_by_round"])
+        lines.append(
+            f"THROTTLED by heat, and not cool in time for {hot} of {len(document['heat_by_round'])} rounds "
+            "of turns: these are a hot phone's times. Let it cool, and measure again."
+        )
     if document["parity"]:
         worst = max(item["max_abs"] for item in document["parity"])
         lines.append(f"Outputs on the phone equal this machine's to {worst:.2%} of their range at worst.")

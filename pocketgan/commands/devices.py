@@ -1,8 +1,9 @@
-"""`pocketgan devices`: the phones that adb sees, whether one is fit to measure on, and tables of timings."""
+"""`pocketgan devices`: the phones that adb sees, whether they are fit to measure on, timings, tidying up."""
 
 from __future__ import annotations
 
 import functools
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @command("devices")
-@click.argument("action", type=click.Choice(["list", "doctor", "profile"]), default="list")
+@click.argument("action", type=click.Choice(["list", "doctor", "profile", "clean"]), default="list")
 @click.argument("serial", required=False)
 @options.adb_server
 @click.option("--connect", metavar="HOST[:PORT]", multiple=True, help="Connect a phone on the network first.")
@@ -82,10 +83,12 @@ def devices_command(
     threads: int,
     timings: Path | None,
 ) -> Answer:
-    """List phones (list, the default), check one before measuring on it (doctor SERIAL), or time on it what
-    latency budgets look up (profile SERIAL).
+    """List phones (list, the default), check one before measuring on it (doctor SERIAL), time on it what
+    latency budgets look up (profile SERIAL), or take everything of ours off it (clean SERIAL).
 
     A table that profile filled serves `search` and `prune` with --latency-serial SERIAL --latency-table FILE.
+    Files that were brought to a phone stay there for the next session, until clean; a session that runs there
+    meanwhile fails.
     """
     from devices.adb_server import server_at
     from devices.phone import list_phones
@@ -99,6 +102,8 @@ def devices_command(
     serial = serial or _only(list(server.states()))
     if action == "doctor":
         return _doctor(serial, server, allow_emulated)
+    if action == "clean":
+        return _clean(serial, server)
     if not spaces and not models:
         raise UsageError("say what to time", allowed="--space NAME, --model CHECKPOINT, or several of them")
     wanted = [_space(name, size) for name in spaces], [_generator(path, size) for path in models]
@@ -145,6 +150,16 @@ def _doctor(serial: str, server: AdbServer, allow_emulated: bool) -> Answer:
     return Answer(_report(found), found.as_json(), problem)
 
 
+def _clean(serial: str, server: AdbServer) -> Answer:
+    from devices.adb import AdbTransport
+    from devices.transport import purge
+
+    device = AdbTransport(serial, server)
+    removed = purge(device)
+    text = f"{device.root} is gone from {serial}: {removed / 1e6:.1f} MB"
+    return Answer(text, {"serial": serial, "removed": device.root, "bytes": removed})
+
+
 def _profiled(found: Profiled, serial: str) -> str:
     device = found.device
     lines = [f"{device['phone']} ({device['chip']}): {found.measured} timings taken in {found.seconds:.0f} s"]
@@ -153,7 +168,7 @@ def _profiled(found: Profiled, serial: str) -> str:
     for name, (low, high) in found.spaces.items():
         lines.append(f"{name}: operators sum up to {low / 1e6:.3f} ms at least, {high / 1e6:.3f} at most")
     lines += [f"{name}: {count} layers" for name, count in found.layers.items()]
-    told = f"--latency-serial {serial} --latency-table {found.table}"
+    told = shlex.join(["--latency-serial", serial, "--latency-table", str(found.table)])
     return "\n".join([*lines, "", str(found.table), f"  next: pocketgan search or prune ... {told}"])
 
 
