@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import house
+from benchmarks.speed.networks import _of_a_run
 from benchmarks.speed.page import page
+from exporters.result import ExportResult
 
 ROUNDS = [10.0, 10.2, 9.8, 10.1, 9.9]
 
@@ -92,6 +94,23 @@ def test_the_distance_to_the_peak_is_of_the_best_product() -> None:
     text = page(record())
     assert "| 200.0 | 100.0 (50%) | 200.0 (100%) | 100.0 (50%) |" in text  # 2 GFLOP in 20 and 10 ms
     assert "| `conv 3->3` | 2 | 500.0 M | 100.0 (50%) | 20.00 |" in text
+
+
+def given(folder: Path, side: int) -> None:
+    """An export without files, for pictures of that side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ExportResult(folder, {}, {"shape": [1, 3, side, side]}, {}, {}, ()).write()
+
+
+def test_a_run_counts_where_its_files_take_the_same_pictures(tmp_path: Path) -> None:
+    given(tmp_path / "ours", side=64)
+    assert _of_a_run(None, "IMDN", tmp_path / "ours") is None
+    assert _of_a_run(tmp_path, "IMDN", tmp_path / "ours") is None
+    compressed = tmp_path / "imdn" / "export" / "compressed"
+    given(compressed, side=64)
+    assert _of_a_run(tmp_path, "IMDN", tmp_path / "ours") == compressed
+    given(compressed, side=128)
+    assert _of_a_run(tmp_path, "IMDN", tmp_path / "ours") is None
 
 
 def test_what_was_not_measured_has_no_part() -> None:

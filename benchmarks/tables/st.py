@@ -61,7 +61,7 @@ _PUBLISHED = (
 def build(data: Path, record: Path, kept: Kept) -> Table:
     """The table, measuring what was not measured before."""
     horses = sorted((data / _FOLDER / _REAL).glob("*.png")) or sorted((data / _FETCHED).glob("*.jpg"))
-    lacking = [] if horses else [absent("horses", data, "horse2zebra")]
+    lacking = [] if horses else [absent(_FETCHED, data, "horse2zebra")]
     lacking += [] if (data / CLASSIFIER).exists() else [absent(CLASSIFIER, data, None, _GOOGLE)]
     notes = [f"nothing is measured: {each}" for each in lacking]
     rows, notes = ([], notes) if lacking else _measured(data, horses, kept)
