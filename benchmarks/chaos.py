@@ -2,7 +2,8 @@
 
     python -m benchmarks.chaos --kills 50 --record benchmarks/results/chaos.json
 
-The quickstart's generator and photographs, with few steps. Each time the run is killed with SIGKILL at a
+The quickstart's generator and photographs, with few steps and small pictures: six files of the result, two
+of the original, in ONNX and TFLite. Each time the run is killed with SIGKILL at a
 random moment, every other time together with the processes that it started, and goes on with --resume; a run
 that reaches its end is compared, and another one begins until the kills are used up. What the runs found must
 be the same: models and exported files byte for byte, records but for times. A stopped call goes on.
@@ -30,13 +31,16 @@ from compressor.errors import PocketganError
 from compressor.files import read_json, sha256, write_json
 from compressor.progress import Progress
 
-STEPS = ("prune.steps=24", "distill.steps=24", "prune.crop=64", "distill.crop=64", "bench.rounds=5")
+STEPS = (
+    "generator.size=[128, 128]", "prune.steps=24", "distill.steps=24", "prune.crop=64", "distill.crop=64",
+    "export.calibration=4", "bench.rounds=5", "bench.threads=[1]",
+)  # fmt: skip
 TIMES = {  # keys of records that say when, how long, how much memory, or by which call
     "seconds", "ended", "command", "began", "peak_mb", "init_ms", "first_ms", "warmup_ms", "samples_ms",
     "peak_rss_mb", "base_rss_mb", "load_before", "load_after", "rounds", "time", "date",
 }  # fmt: skip
 UNCOMPARED = (".lock", "report.html")  # the page shows times on every line
-_PART = 4  # a process lives for up to this part of an undisturbed run, and its start
+_PART = 2  # a process lives for up to this part of an undisturbed run, and its start
 _PREPARE = "import pathlib, sys; from pocketgan.quickstart.prepare import prepare; "
 _PREPARE += "prepare(pathlib.Path(sys.argv[1]), resume=True)"
 _FINISHED = (0, 3)  # 3: so little training may leave too little parity, but always the same

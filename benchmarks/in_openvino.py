@@ -9,6 +9,7 @@ path's, are those that `benchmarks.exports` made in the same folder.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import click
 import numpy as np
 
 from benchmarks.exports import CASES, network, pictures_of
+from benchmarks.statistics import FEWEST
 from compressor.errors import PocketganError
 from compressor.files import read_json, write_json
 from exporters.parity import compare
@@ -104,6 +106,7 @@ def beside(
     *,
     rounds: int,
     threads: int,
+    seconds: float = math.inf,
 ) -> dict[str, Any]:
     """Every file in both runtimes, in turns.
 
@@ -113,6 +116,7 @@ def beside(
         output_range: values of black and white at the output.
         rounds: timed runs of each.
         threads: of each runtime.
+        seconds: after which the rounds end, once each had five.
 
     Returns:
         {file: {runtime: {"psnr": dB of each picture to PyTorch, "ms": of each round}, or {"error"}}}.
@@ -138,7 +142,10 @@ def beside(
             runs[name, runtime] = run
             found[name][runtime] = {"psnr": [min(float(each), 200.0) for each in psnr], "ms": []}
     entry = pictures[0][1]
+    until = time.monotonic() + seconds
     for turn in range(_WARM_UP + rounds):
+        if turn >= _WARM_UP + FEWEST and time.monotonic() > until:
+            break
         for (name, runtime), run in runs.items():
             began = time.perf_counter()
             run(entry)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from compressor.generators import Generator
 
 SETS = ("Set5", "Set14", "BSD100")
-_ZEBRA = 340  # in ImageNet's list of 1000
+ZEBRA = 340  # in ImageNet's list of 1000
 _SIDE = 224  # of the classifier's input
 
 
@@ -72,6 +72,6 @@ def zebra_judge(weights: Path) -> Callable[[np.ndarray], bool]:
         levels = Image.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8))
         small = np.asarray(levels.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.float32)
         values = torch.from_numpy(small / 127.5 - 1).permute(2, 0, 1)[None]
-        return int(network(values).argmax()) == _ZEBRA
+        return int(network(values).argmax()) == ZEBRA
 
     return is_zebra

@@ -54,6 +54,9 @@ def symbolic(module: nn.Module) -> fx.GraphModule:
         return module
     tracer = _Tracer()
     graph = tracer.trace(module)
+    for node in graph.nodes:
+        if isinstance(node.type, str):  # an annotation, which torch.fx takes for a type when it is pickled
+            node.type = None
     return Traced(tracer.root, graph, type(module).__name__)
 
 

@@ -16,9 +16,11 @@ import psutil
 import pytest
 import tiny
 import torch
+from networks import Small
 
 from compressor.errors import GateError, PocketganError
 from compressor.generators import Generator, load
+from compressor.surgery import symbolic
 from exporters import lanes
 from exporters.export import export, read_export
 
@@ -76,6 +78,16 @@ def test_processes_make_the_files_that_one_makes(small, pictures, tmp_path):
         )
         assert 50 < theirs.peak_mb < 4000 and theirs.seconds > 0
     assert not children(os.getpid())
+
+
+def test_a_traced_network_of_annotated_code_can_be_sent():
+    """As IMDN's is once it is pruned: its splits are written anew in the traced form."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    traced = symbolic(Small().eval())
+    there = cloudpickle.loads(cloudpickle.dumps(traced))
+    picture = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(there(picture), traced(picture))
+    assert list(there.state_dict()) == list(traced.state_dict())
 
 
 def test_a_process_that_dies_costs_its_file_alone(small, pictures, tmp_path):

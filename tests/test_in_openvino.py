@@ -53,6 +53,12 @@ def test_every_precision_loads_and_agrees(exported: Path) -> None:
     assert table({"tiny": found}).count("tiny") == 3
 
 
+def test_rounds_end_by_the_clock_once_each_had_five(exported: Path) -> None:
+    files = [exported / "out" / "generator-fp32.onnx"]
+    (found,) = beside(files, references(exported), (-1.0, 1.0), rounds=10**9, threads=1, seconds=0).values()
+    assert [len(each["ms"]) for each in found.values()] == [5, 5]
+
+
 def test_a_file_it_refuses_is_said(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     (tmp_path / "a.onnx").write_bytes(b"no model")

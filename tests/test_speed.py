@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import house
+from benchmarks.speed.networks import _of_a_run
 from benchmarks.speed.page import page
+from exporters.result import ExportResult
 
 ROUNDS = [10.0, 10.2, 9.8, 10.1, 9.9]
 
@@ -32,12 +34,14 @@ def series(**milliseconds: float) -> dict[str, Any]:
 def record(**changes: Any) -> dict[str, Any]:
     """Of one network of 1 GMAC whose layer runs at half of the peak."""
     timed = series(
-        plain_fp32_onnx=40, ours_fp32_onnx=20, ours_int8_onnx=10, plain_fp32_tflite=10, ours_fp32_tflite=20
-    )
+        plain_fp32_onnx=40, ours_fp32_onnx=20, ours_int8_onnx=10, plain_fp32_tflite=10, ours_fp32_tflite=20,
+        compressed_fp32_onnx=16, compressed_int8_onnx=8,
+    )  # fmt: skip
     layer = {"name": "0", "layer": "conv 3->3", "macs": 500_000_000, "nanoseconds": 10e6}
     network = {
         "size": [64, 64], "macs": 10**9, "series": timed, "openvino": None, "layers": [layer, layer],
         "peak": [190.0, 200.0],
+        "compressed": {"made": "pruned to macs=50%", "float_layers": {"generator-int8.onnx": 3}},
     }  # fmt: skip
     told = {
         "command": ["python", "-m", "benchmarks.speed"],
@@ -65,7 +69,7 @@ def test_ratios_are_of_the_samples() -> None:
     text = page(record())
     rows = {
         line.split(" | ")[1]: line.split(" | ")
-        for line in text.splitlines()
+        for line in text.partition("## Files")[2].splitlines()
         if line.startswith("| SRVGG, 64x64")
     }
     onnx, tflite = rows["ONNX Runtime"], rows["LiteRT"]
@@ -75,10 +79,38 @@ def test_ratios_are_of_the_samples() -> None:
     assert "takes 100.0 ms as a whole process, `python -c pass` 20.0 ms: 5.00x" in text
 
 
+def test_the_compressed_network_stands_against_the_tools_file_of_the_original() -> None:
+    head, _, rest = page(record()).partition("## Compressed against the original")
+    part = rest.partition("## Files")[0]
+    assert "network" not in head and "SRVGG: pruned to macs=50%." in part
+    (onnx,) = [line.split(" | ") for line in part.splitlines() if "ONNX Runtime" in line]
+    assert onnx[2:5] == ["40.0 ms", "16.0 ms", "8.0 ms"] and onnx[-1] == "3 |"
+    assert [cell.split()[0] for cell in onnx[5:7]] == ["2.50x", "5.00x"]
+    (tflite,) = [line.split(" | ") for line in part.splitlines() if "| LiteRT" in line]
+    assert tflite[2:] == ["10.0 ms", "–", "–", "–", "–", "– |"]
+
+
 def test_the_distance_to_the_peak_is_of_the_best_product() -> None:
     text = page(record())
     assert "| 200.0 | 100.0 (50%) | 200.0 (100%) | 100.0 (50%) |" in text  # 2 GFLOP in 20 and 10 ms
     assert "| `conv 3->3` | 2 | 500.0 M | 100.0 (50%) | 20.00 |" in text
+
+
+def given(folder: Path, side: int) -> None:
+    """An export without files, for pictures of that side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ExportResult(folder, {}, {"shape": [1, 3, side, side]}, {}, {}, ()).write()
+
+
+def test_a_run_counts_where_its_files_take_the_same_pictures(tmp_path: Path) -> None:
+    given(tmp_path / "ours", side=64)
+    assert _of_a_run(None, "IMDN", tmp_path / "ours") is None
+    assert _of_a_run(tmp_path, "IMDN", tmp_path / "ours") is None
+    compressed = tmp_path / "imdn" / "export" / "compressed"
+    given(compressed, side=64)
+    assert _of_a_run(tmp_path, "IMDN", tmp_path / "ours") == compressed
+    given(compressed, side=128)
+    assert _of_a_run(tmp_path, "IMDN", tmp_path / "ours") is None
 
 
 def test_what_was_not_measured_has_no_part() -> None:

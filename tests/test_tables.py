@@ -1,67 +1,34 @@
 """Tables: rows measured from pictures of known figures, recorded and published ones, and what is missing."""
 
+# ruff: noqa: F811 - tests take fixtures by their names
+
 from __future__ import annotations
 
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 import torch
 import upstream_layouts as up
 from bench_files import samples, series, write_bench
 from click.testing import CliRunner, Result
 from markdown_it import MarkdownIt
-from PIL import Image
+from table_rows import data, noise, row, write  # noqa: F401 - a fixture among them
 
 from benchmarks.tables import latency, pix2pix, render, sr, st
 from benchmarks.tables.kept import Kept
-from benchmarks.tables.model import Table
 from benchmarks.tables.records import HERE
-from compressor.data.bicubic import imresize
+from compressor.data.published import find
 from compressor.errors import PocketganError
-from compressor.generators import load
 from pocketgan.cli import main
 
 
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def row(table: Table, name: str, **figures: object) -> dict[str, object]:
-    """The only row of that name and those figures."""
-    rows = [each for each in table.rows if each.name == name and figures.items() <= each.figures.items()]
-    (found,) = rows
-    return {"source": found.source, "told": found.told, **found.figures}
-
-
-def write(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def noise(seed: int, side: int) -> np.ndarray:
-    """Smooth noise, so that enlarging it means something."""
-    small = np.random.default_rng(seed).integers(40, 216, (side // 8, side // 8, 3)).astype(np.uint8)
-    return imresize(small, 8)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Two pictures of Set5, two pairs of facades."""
-    folder = tmp_path / "data"
-    for number in (1, 2):
-        large = noise(number, 64)
-        stem = folder / "sr" / "Set5_x4" / f"img_{number:03d}_SRF_4"
-        write(stem.with_name(f"{stem.name}_HR.png"), large)
-        write(stem.with_name(f"{stem.name}_LR.png"), imresize(large, 0.25))
-        for kind, shift in (("real_A", 90), ("real_B", 0), ("fake_B", 10)):
-            pixels = np.clip(noise(number, 256).astype(int) + shift, 0, 255).astype(np.uint8)
-            write(folder / "pix2pix" / "facades" / f"{number}_{kind}.png", pixels)
-    return folder
 
 
 # Super resolution
@@ -70,7 +37,9 @@ def data(tmp_path: Path) -> Path:
 def test_what_is_missing_is_said_and_what_is_there_is_measured(data: Path, tmp_path: Path) -> None:
     table = sr.build(data, HERE, Kept(tmp_path / "cache"))
     assert row(table, "bicubic (MATLAB's)")["source"] == "measured"
-    assert "pocketgan data fetch esrgan_psnr" in str(row(table, "ESRGAN (PSNR-trained)")["told"])
+    told = str(row(table, "ESRGAN (PSNR-trained)")["told"])
+    assert told.endswith(f"pocketgan data fetch esrgan_psnr --output-dir {data}")
+    assert any("pytorch-vdsr" in each.told for each in table.rows if each.name == "VDSR")
     assert row(table, "IMDN")["source"] == "missing"
     assert any("Urban100_x4 is not in" in note and "fetch urban100" in note for note in table.notes)
     assert row(table, "AGD")["Set5 PSNR"] == 31.79 and row(table, "AGD")["source"] == "published"
@@ -79,6 +48,16 @@ def test_what_is_missing_is_said_and_what_is_there_is_measured(data: Path, tmp_p
     assert "2026-" in str(recorded["told"]) and "python -m benchmarks.agd_quality" in str(recorded["told"])
     bare = sr.build(tmp_path / "nothing", tmp_path, Kept(tmp_path / "cache"))
     assert {each.source for each in bare.rows} == {"missing", "published"}
+
+
+def test_every_name_that_is_to_be_fetched_is_one_that_can_be(tmp_path: Path) -> None:
+    """The commands of what is missing, by the list of `pocketgan data`, and that they lead to rows."""
+    kept = Kept(tmp_path / "cache")
+    tables = [module.build(tmp_path, tmp_path, kept) for module in (sr, st, pix2pix)]
+    said = [text for table in tables for text in (*table.notes, *(each.told for each in table.rows))]
+    names = [name for text in said for name in re.findall(r"data fetch (\w+) --output-dir", text)]
+    assert {"set5", "urban100", "imdn", "horse2zebra", "facades", "pix2pix_facades"} <= set(names)
+    assert [entry.name for entry in find(names)] == list(dict.fromkeys(names))
 
 
 def test_published_weights_are_measured_once_they_are_there(data: Path, tmp_path: Path) -> None:
@@ -137,44 +116,6 @@ def test_networks_on_set5_give_their_figures(shared_data: Path, tmp_path: Path) 
     assert row(table, "IMDN")["Set14 SSIM"] == pytest.approx(0.7811, abs=1e-4)
 
 
-# Translation and Pix2Pix
-
-
-def test_translation_without_data_says_so(tmp_path: Path) -> None:
-    table = st.build(tmp_path, HERE, Kept(tmp_path / "cache"))
-    assert "nothing is measured" in table.notes[0]
-    assert row(table, "OMGD, ngf 16")["fid"] == 51.92
-    assert row(table, "gan_compression at macs=50%, coronet")["psnr"] == pytest.approx(23.21, abs=0.01)
-
-
-@pytest.mark.acceptance
-def test_zebra_rates(shared_data: Path, tmp_path: Path) -> None:
-    table = st.build(shared_data, HERE, Kept(tmp_path / "cache"))
-    rates = {each.name: each.figures.get("zebra_rate") for each in table.rows if each.source == "measured"}
-    assert rates["untranslated"] == 0
-    assert rates["official CycleGAN, its outputs"] == pytest.approx(30 / 35)
-    assert rates["GAN Compression"] == pytest.approx(28 / 35)
-    assert row(table, "CycleGAN, run here")["source"] == "missing"
-
-
-def test_pix2pix_figures_are_those_of_the_pictures(data: Path, tmp_path: Path) -> None:
-    table = pix2pix.build(data, HERE, Kept(tmp_path / "cache"))
-    found = row(table, "official U-Net-256, its outputs")
-    assert found["l1"] == pytest.approx(10 / 255, abs=1e-4)  # every level is 10 too high
-    assert found["psnr"] == pytest.approx(20 * np.log10(25.5), abs=1e-2)
-    assert row(table, "official U-Net-256, run here")["source"] == "missing"
-    assert any("pix2pix/maps" in note for note in table.notes)
-
-
-def test_pix2pix_weights_are_run_once_they_are_there(data: Path, tmp_path: Path) -> None:
-    path = data / "weights" / "pix2pix_facades.pth"
-    path.parent.mkdir()
-    torch.save(up.unet(2, 8), path)
-    found = row(pix2pix.build(data, tmp_path, Kept(tmp_path / "cache")), "official U-Net-256, run here")
-    assert found["source"] == "measured" and found["psnr"] is not None
-    assert found["parameters"] == sum(value.numel() for value in load(path).module.parameters())
-
-
 # Latency
 
 
@@ -229,6 +170,7 @@ def test_formats_hold_the_same_and_survive_hostile_names(tmp_path: Path) -> None
     drawn = ElementTree.fromstring(render.svg(table))
     texts = "".join(drawn.itertext())
     assert "=cmd" in texts and "2.0" in texts
+    assert ", onnxruntime, fp32, 1" in texts  # tells rows of one name apart
     bars = [each for each in drawn.iter("{http://www.w3.org/2000/svg}rect") if each.get("height") == "16"]
     assert len(bars) == 1
 

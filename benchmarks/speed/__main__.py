@@ -3,10 +3,11 @@
     python -m benchmarks.speed --data ../shared/data --output-dir runs/speed \\
         --record benchmarks/results/speed.json
 
-The real generators' files, ours beside those of the tools' defaults, in ONNX Runtime, LiteRT and OpenVINO;
-their distance to the machine's peak, whole and layer by layer; steps of the searches beside plain training;
-the command line's start and reports of many records. The page is written beside the record. A stopped call
-goes on; what is measured is not measured again.
+The real generators' files, those of the tools' defaults, and ours whole and at half of the MACs, in ONNX
+Runtime, LiteRT and OpenVINO; their distance to the machine's peak, whole and layer by layer; steps of the
+searches beside plain training; the command line's start and reports of many records. The page is written
+beside the record. A stopped call goes on; what is measured is not measured again. Rounds of large networks
+end early, by the clock. Nothing else should run on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -19,28 +20,33 @@ from typing import Any
 import click
 
 from benchmarks.speed import house, page
-from benchmarks.speed.networks import NETWORKS, measure
+from benchmarks.speed.networks import LONG, NETWORKS, Pace, measure
 from compressor.files import atomic, read_json, write_json
 
-_TRAINING = ("search_cost", "agd_search_cost")
+_TRAINING = {"search_cost": ("--size", "128"), "agd_search_cost": ()}  # with further options
 
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--output-dir", "output", type=click.Path(path_type=Path), required=True)
 @click.option("--only", multiple=True, type=click.Choice(list(NETWORKS)), help="These networks.")
-@click.option("--rounds", default=50, show_default=True, help="Timed runs of each file, and of the help.")
+@click.option("--rounds", default=30, show_default=True, help="Timed runs of each file, and of the help.")
+@click.option("--seconds", default=60.0, show_default=True, help="Of a network's rounds, in each comparison.")
 @click.option("--threads", default=1, show_default=True)
-@click.option("--steps", default=16, show_default=True, help="Of each way of training; 0: none.")
+@click.option("--steps", default=8, show_default=True, help="Of each way of training; 0: none.")
 @click.option("--records", default=100_000, show_default=True, help="That a report is built of.")
 @click.option("--exports", type=click.Path(path_type=Path), help="Files that benchmarks.exports has made.")
-@click.option("--runs", type=click.Path(exists=True, path_type=Path), help="Of benchmarks.real_generators.")
+@click.option(
+    "--runs",
+    type=click.Path(exists=True, path_type=Path),
+    help="Of benchmarks.real_generators; else pruned here.",
+)
 @click.option(
     "--record", type=click.Path(path_type=Path), help="File for all figures; the page gets its name."
 )
 def main(
-    data: Path, output: Path, only: tuple[str, ...], rounds: int, threads: int, steps: int, records: int,
-    exports: Path | None, runs: Path | None, record: Path | None,
+    data: Path, output: Path, only: tuple[str, ...], rounds: int, seconds: float, threads: int, steps: int,
+    records: int, exports: Path | None, runs: Path | None, record: Path | None,
 ) -> None:  # fmt: skip
     """Measure what is missing, and write the record and the page."""
     import torch
@@ -51,8 +57,8 @@ def main(
     told = circumstances("benchmarks.speed", 0, threads, torch.device("cpu"))
     told["startup"] = _kept(output / "startup.json", lambda: house.startup(rounds))
     told["networks"] = {
-        name: measure(name, data, exports or output / "exports", runs, output, rounds, threads)
-        for name in only or NETWORKS
+        name: measure(name, data, exports or output / "exports", runs, output, Pace(rounds, seconds, threads))
+        for name in only or [name for name in NETWORKS if name != LONG]
     }
     told["training"] = {name: _training(name, data, output, steps, threads) for name in _TRAINING if steps}
     told["reports"] = _kept(output / "reports.json", lambda: house.reports(records, output / "records"))
@@ -74,7 +80,8 @@ def _training(name: str, data: Path, output: Path, steps: int, threads: int) -> 
     path = output / f"{name}.json"
     if not path.exists():
         line = ["--data", str(data), "--output", str(path), "--steps", str(steps), "--threads", str(threads)]
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *line], check=True)
+        command = [sys.executable, "-m", f"benchmarks.{name}", *line, *_TRAINING[name]]
+        subprocess.run(command, check=True)
     return read_json(path)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.cells import DONE, claim
-from benchmarks.exports import CASES, network, pictures_of, row
+from benchmarks.exports import CASES, Case, network, pictures_of, row
 from benchmarks.latency import bench
 from compressor.errors import PocketganError
 from compressor.files import read_json, write_json
 from compressor.progress import Progress
+
+if TYPE_CHECKING:
+    from compressor.generators import Generator
 
 NETWORKS: Mapping[str, str | None] = {  # by name in `benchmarks.exports`; the run of `real_generators`
     "GAN Compression": "gan_compression",
@@ -21,11 +26,29 @@ NETWORKS: Mapping[str, str | None] = {  # by name in `benchmarks.exports`; the r
     "IMDN": "imdn",
     "VDSR": None,
 }
+LONG = "VDSR"  # takes seconds each time: only where it is asked for
+BUDGET, _STEPS = "macs=50%", (40, 60)  # of what is pruned here: to choose its channels, and to train them
+_CALIBRATION = 16  # pictures
 _SIDE, _PRODUCTS = 2048, 7  # of the matrices of the peak, and how often they are multiplied
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How long is measured.
+
+    Attributes:
+        rounds: timed inferences of each file.
+        seconds: after which the rounds of a comparison end, once every file had five.
+        threads: of every runtime and of the matrix product.
+    """
+
+    rounds: int
+    seconds: float
+    threads: int
+
+
 def measure(
-    name: str, data: Path, exports: Path, runs: Path | None, output: Path, rounds: int, threads: int
+    name: str, data: Path, exports: Path, runs: Path | None, output: Path, pace: Pace
 ) -> dict[str, Any]:
     """All figures of one network; what an earlier call measured is read.
 
@@ -33,14 +56,15 @@ def measure(
         name: of `NETWORKS`.
         data: the real generators and pictures.
         exports: where `benchmarks.exports` has made its files, or makes them now.
-        runs: of `benchmarks.real_generators`, for the pruned generators; or None.
+        runs: of `benchmarks.real_generators`, for the pruned generators; None: they are pruned here, with
+            few steps, since only their speed is looked at.
         output: for what is measured.
-        rounds: timed inferences of each file.
-        threads: of every runtime and of the matrix product.
+        pace: how long.
 
     Returns:
-        size and macs; series: "GROUP/FILE" -> runtime, precision and ms of each round; openvino: the same by
-        runtime; peak: GFLOP/s of each matrix product; layers: name, macs and nanoseconds in ONNX Runtime.
+        size and macs; compressed: what its files are; series: "GROUP/FILE" -> runtime, precision and ms of
+        each round; openvino: the same by runtime; peak: GFLOP/s of each matrix product; layers: name, macs
+        and nanoseconds in ONNX Runtime.
     """
     plain = name.replace(" ", "-")
     kept = output / f"{plain}.json"
@@ -49,19 +73,25 @@ def measure(
         return found
     case, made = CASES[name], exports / plain
     if claim(made):
-        write_json(made / DONE, {"network": name, **row(case, data, calibration=16, folder=made)})
+        write_json(made / DONE, {"network": name, **row(case, data, _CALIBRATION, made)})
     if not (made / DONE).exists():
         raise PocketganError(f"another process makes the files of {name}", fix="wait until it is done")
     generator = network(case, data, made)
-    folders = [made / "ours", made / "plain"]
-    pruned = runs / str(NETWORKS[name]) / "export" / "compressed" if runs and NETWORKS[name] else None
-    if pruned is not None and _input(pruned) == _input(folders[0]):
-        folders.append(pruned)
-    peak = products(threads)
-    session = bench(folders, output=output / plain, threads=[threads], rounds=rounds, resume=True)
+    compressed = _of_a_run(runs, name, made / "ours") or _pruned(case, generator, data, made)
+    folders = [made / "ours", made / "plain", compressed]
+    threads, peak = pace.threads, products(pace.threads)
+    session = bench(
+        folders,
+        output=output / plain,
+        threads=[threads],
+        rounds=pace.rounds,
+        max_seconds=pace.seconds,
+        resume=True,
+    )
     peak += products(threads)
     told = {
         **_work(generator, case.size),
+        "compressed": _told(compressed, made),
         "series": {
             f"{series.group}/{series.file}": {
                 "runtime": series.runtime,
@@ -70,7 +100,7 @@ def measure(
             }
             for series in session.series
         },
-        "openvino": _openvino(case, data, made, rounds, threads, generator),
+        "openvino": _openvino(case, data, made, pace, generator),
         "layers": _layers(generator, case.size, output / "layers.json", threads),
         "peak": peak + products(threads),
     }
@@ -94,23 +124,70 @@ def products(threads: int) -> list[float]:
     return rates
 
 
-def _input(folder: Path) -> Any:
-    """The picture that an export's files take, or None where there is none."""
+def _of_a_run(runs: Path | None, name: str, ours: Path) -> Path | None:
+    """The compressed files of a run of `benchmarks.real_generators`, where they take pictures as ours do."""
     from exporters.result import FILE, read_export
 
-    return read_export(folder).input["shape"] if (folder / FILE).exists() else None
+    folder = runs / str(NETWORKS[name]) / "export" / "compressed" if runs else None
+    if folder is None or not (folder / FILE).exists():
+        return None
+    return folder if read_export(folder).input["shape"] == read_export(ours).input["shape"] else None
 
 
-def _work(generator: Any, size: tuple[int, int]) -> dict[str, Any]:
+def _pruned(case: Case, generator: Generator, data: Path, made: Path) -> Path:
+    """FP32 and INT8 files of the generator at half of its MACs, trained for a few steps."""
+    from compressor.budget import Budget
+    from compressor.coronet.prune import prune
+    from compressor.errors import GateError
+    from compressor.options import DistilOptions, PruneOptions
+    from compressor.training.distil import distil
+    from exporters.export import export
+    from exporters.pictures import spread
+
+    images, held_out = pictures_of(case, data)
+    choosing, training = (
+        kind(steps=steps, crop=case.crop, batch=1, device="cpu")
+        for kind, steps in zip((PruneOptions, DistilOptions), _STEPS, strict=True)
+    )
+    small = prune(generator, images, Budget.parse(BUDGET), made / "prune", choosing, seed=0, resume=True)
+    trained = distil(small.generator, generator, images, made / "distill", training, seed=0, resume=True)
+    calibrate, compared = spread(images, _CALIBRATION), spread(held_out, 4)
+    folder = made / "compressed"
+    with contextlib.suppress(
+        GateError
+    ):  # so short a training may leave too little; files are there to be timed
+        export(
+            trained.generator,
+            calibrate,
+            folder,
+            size=case.size,
+            precisions=("fp32", "int8"),
+            calibration=_CALIBRATION,
+            images_held_out=compared,
+            resume=True,
+        )
+    return folder
+
+
+def _told(folder: Path, made: Path) -> dict[str, Any]:
+    """Where compressed files come from, and how many layers of each INT8 file stayed in float."""
+    from exporters.result import read_export
+
+    kept = {f.file: len(f.float_layers) for f in read_export(folder).files if "int8" in f.file}
+    here = (
+        f"pruned to {BUDGET} in {_STEPS[0]} steps, trained for {_STEPS[1]}: to be timed, not to be looked at"
+    )
+    return {"made": here if made in folder.parents else "a run of it", "float_layers": kept}
+
+
+def _work(generator: Generator, size: tuple[int, int]) -> dict[str, Any]:
     from compressor.cost import count
 
     shape = (1, generator.spec.image.channels[0], *size)
     return {"size": list(size), "macs": count(generator.module, shape).macs}
 
 
-def _openvino(
-    case: Any, data: Path, made: Path, rounds: int, threads: int, generator: Any
-) -> dict[str, Any] | None:
+def _openvino(case: Case, data: Path, made: Path, pace: Pace, generator: Generator) -> dict[str, Any] | None:
     """The ONNX files, ours and the plain path's, in OpenVINO and ONNX Runtime; None: it is not installed."""
     from benchmarks.in_openvino import beside
     from exporters.job import Job
@@ -120,7 +197,14 @@ def _openvino(
     files = [path for group in ("ours", "plain") for path in sorted((made / group).glob("*.onnx"))]
     files = [path for path in files if "fp16" not in path.name]
     try:
-        return beside(files, job.references, job.output_range, rounds=rounds, threads=threads)
+        return beside(
+            files,
+            job.references,
+            job.output_range,
+            rounds=pace.rounds,
+            threads=pace.threads,
+            seconds=pace.seconds,
+        )
     except PocketganError as error:
         if "not installed" not in error.what:
             raise

@@ -49,7 +49,8 @@ def build(folders: Sequence[Path], record: Path) -> Table:
         Column("high", "high", decimals(2)),
         Column("over_fp32", "over FP32", decimals(2)),
     )
-    return Table("Latency, original against compressed", columns, tuple(rows), "ratio", tuple(notes))
+    apart = ("runtime", "precision", "threads")
+    return Table("Latency, original against compressed", columns, tuple(rows), "ratio", tuple(notes), apart)
 
 
 def _rows(folder: Path, result: BenchResult) -> Iterator[Row]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 Value = float | int | str | None
@@ -47,6 +49,7 @@ class Table:
     Attributes:
         plotted: key of the column that a plot shows.
         notes: the protocol, and what the data folder lacks.
+        told_apart: keys of columns that tell rows of one name apart, where there is only a name.
     """
 
     title: str
@@ -54,6 +57,7 @@ class Table:
     rows: tuple[Row, ...]
     plotted: str
     notes: tuple[str, ...] = ()
+    told_apart: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The table as JSON types, figures unrounded."""
@@ -64,6 +68,18 @@ class Table:
             "rows": rows,
             "notes": self.notes,
         }
+
+
+def absent(what: str, data: Path, fetched: str | None, elsewhere: str = "") -> str:
+    """That something is not in the data folder, and what brings it.
+
+    Args:
+        fetched: its name in `pocketgan data list`; None if that does not have it.
+        elsewhere: who has it then.
+    """
+    return f"{what} is not in {data}: " + (
+        f"pocketgan data fetch {fetched} --output-dir {shlex.quote(str(data))}" if fetched else elsewhere
+    )
 
 
 def decimals(digits: int) -> Callable[[Any], str]:

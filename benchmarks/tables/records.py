@@ -8,6 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pruning_quality import METHODS
 from benchmarks.tables.model import Row, Value
 from compressor.errors import PocketganError
 from compressor.files import read_json
@@ -35,9 +36,17 @@ def searched(folder: Path, cases: dict[str, str], figures: dict[str, str]) -> li
 
 
 def pruned(folder: Path, generator: str, figures: dict[str, str]) -> list[Row]:
-    """Medians over seeds of `benchmarks.pruning_quality`, by falling budget."""
-    document = _read(folder / "pruning_quality.json")
-    cells = [each for each in document.get("cells", ()) if each["generator"] == generator]
+    """Medians over seeds of `benchmarks.pruning_quality`, by falling budget; then methods without a record.
+
+    A call with other methods may have left a record of its own, pruning_quality-METHOD.json.
+    """
+    told: dict[str, tuple[Path, dict[str, Any]]] = {}
+    cells = []
+    for path in sorted(folder.glob("pruning_quality*.json")):
+        document = _read(path)
+        own = [each for each in document.get("cells", ()) if each["generator"] == generator]
+        told |= {each["method"]: (path, document) for each in own}
+        cells += own
 
     def key(cell: dict[str, Any]) -> tuple[float, str]:
         return -float(re.sub(r"[^\d.]", "", cell["budget"])), cell["method"]
@@ -46,9 +55,43 @@ def pruned(folder: Path, generator: str, figures: dict[str, str]) -> list[Row]:
     for (_, method), found in itertools.groupby(sorted(cells, key=key), key):
         group = list(found)
         values = {column: _median(group, name) for name, column in figures.items()}
-        told = _told(folder / "pruning_quality.json", document, len(group))
-        rows.append(Row(f"{generator} at {group[0]['budget']}, {method}", "recorded", values, told))
-    return rows
+        said = _told(*told[method], len(group))
+        rows.append(Row(f"{generator} at {group[0]['budget']}, {method}", "recorded", values, said))
+    absent = [method for method in METHODS if method not in told]
+    record = f"pruning_quality-{absent[0]}.json" if len(absent) == 1 else "pruning_quality.json"
+    options = (
+        f"--only {generator} {' '.join(f'--method {method}' for method in absent)} --output-dir runs/more"
+    )
+    command = f"python -m benchmarks.pruning_quality --data DIR {options} --record {folder / record}"
+    return rows + [_unrecorded(f"{generator}, {method}", command) for method in absent]
+
+
+def training_cost(folder: Path, family: str) -> list[Row]:
+    """Rows of `benchmarks.omgd_cost`: what compressing while training costs over training plainly."""
+    ways = {"plain": "plain training", "coronet": "CoroNet", "omgd": "OMGD's scheme"}
+    rows = []
+    for path in sorted(folder.glob("omgd_cost-*.json")):
+        document = _read(path)
+        if document.get("family") != family:
+            continue
+        for way, name in ways.items():
+            ratio = document["ratios"][f"{way} / plain"]["clock"]["value"] if way != "plain" else 1.0
+            values: dict[str, Value] = {
+                "macs": document["macs"]["whole" if way == "plain" else way],
+                "training": ratio,
+            }
+            narrow = f" to {document['budget']}" if way != "plain" else ""
+            rows.append(
+                Row(
+                    f"{document['size']}x{document['size']}, {name}{narrow}",
+                    "recorded",
+                    values,
+                    _told(path, document, 1),
+                )
+            )
+    command = f"python -m benchmarks.omgd_cost --data DIR --family {family} --output"
+    command += f" {folder / f'omgd_cost-{family}.json'}"
+    return rows or [_unrecorded(name, command) for name in ways.values()]
 
 
 def adversarial(folder: Path, task: str) -> list[Row]:
@@ -84,6 +127,10 @@ def speeds(folder: Path) -> list[Row]:
             name = f"{found['generator']} at {document['budget']}"
             rows.append(Row(name, "recorded", values, _told(path, document, 1)))
     return rows
+
+
+def _unrecorded(name: str, command: str) -> Row:
+    return Row(name, "missing", told=f"no record yet: {command}")
 
 
 def _read(path: Path) -> dict[str, Any]:

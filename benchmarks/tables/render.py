@@ -10,10 +10,11 @@ from xml.sax.saxutils import escape
 
 from benchmarks.ci.rows import plain
 from benchmarks.ci.tables import spreadsheet_cell
-from benchmarks.tables.model import SOURCES, Table, Value
+from benchmarks.tables.model import SOURCES, Row, Table, Value
 
 _COLOURS = {"measured": "#0b6e4f", "recorded": "#2b5fa4", "published": "#9a9a9a"}
-_WIDE, _LEFT, _LINE = 900, 300, 24  # of the plot, in SVG's units
+_WIDE, _LEFT, _LINE = 960, 380, 24  # of the plot, in SVG's units
+_LABEL = 56  # letters that fit to the left
 
 
 def cells(table: Table) -> tuple[list[str], list[list[str]]]:
@@ -76,7 +77,7 @@ def svg(table: Table) -> str:
         y = _LINE * (number + 0.75)
         length = (value - low) / span * (_WIDE - _LEFT - 80)
         parts.append(
-            f'<text x="{_LEFT - 8}" y="{y}" text-anchor="end">{escape(plain(row.name)[:44])}</text>'
+            f'<text x="{_LEFT - 8}" y="{y}" text-anchor="end">{escape(_label(table, row))}</text>'
             f'<rect x="{_LEFT}" y="{y - 13}" width="{max(1.0, length):.1f}" height="16" '
             f'fill="{_COLOURS[row.source]}"/><text x="{_LEFT + max(1.0, length) + 6:.1f}" y="{y}">'
             f"{escape(column.write(value))}</text>"
@@ -89,6 +90,12 @@ def svg(table: Table) -> str:
     if low:
         parts.append(f'<text x="8" y="{y}" fill="#666">bars begin at {escape(column.write(low))}</text>')
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _label(table: Table, row: Row) -> str:
+    figures = [row.figures.get(key) for key in table.told_apart]
+    apart = "".join(f", {figure}" for figure in figures if figure is not None)
+    return plain(row.name)[: _LABEL - len(apart)] + plain(apart)
 
 
 def _written(value: Value, write: Callable[[Any], str]) -> str:

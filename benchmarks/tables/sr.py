@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.report.pareto import LARGE, PUBLISHED
 from benchmarks.tables.kept import Kept
-from benchmarks.tables.model import Column, Row, Table, Value, billions, decimals, millions
+from benchmarks.tables.model import Column, Row, Table, Value, absent, billions, decimals, millions
 from benchmarks.tables.records import searched
 from compressor.data.bicubic import imresize
 from compressor.data.images import read_image
@@ -35,6 +35,7 @@ class Network:
 
     Attributes:
         fetched: its name in `pocketgan data list`; None if that does not have it.
+        elsewhere: who has it then.
         luma: it refines a bicubically enlarged Y plane.
     """
 
@@ -43,6 +44,7 @@ class Network:
     factory: str | None = None
     fetched: str | None = None
     luma: bool = False
+    elsewhere: str = ""
 
     def load(self, data: Path) -> Generator:
         from compressor.generators import load
@@ -51,11 +53,14 @@ class Network:
 
 
 NETWORKS = (
-    Network("VDSR", "vdsr_x4.safetensors", "benchmarks.networks.vdsr:vdsr", luma=True),
-    Network("IMDN", "IMDN_x4.pth", "benchmarks.networks.imdn:imdn_x4"),
+    Network(
+        "VDSR", "vdsr_x4.safetensors", "benchmarks.networks.vdsr:vdsr", luma=True,
+        elsewhere="model_epoch_50.pth of github.com/twtygqyy/pytorch-vdsr, its state_dict as safetensors",
+    ),
+    Network("IMDN", "IMDN_x4.pth", "benchmarks.networks.imdn:imdn_x4", fetched="imdn"),
     Network("realesr-animevideov3 (GAN-trained)", "realesr-animevideov3.pth", fetched="realesr_animevideo"),
     Network("ESRGAN (PSNR-trained)", "esrgan_psnr_x4.pth", fetched="esrgan_psnr"),
-)
+)  # fmt: skip
 
 
 def build(data: Path, record: Path, kept: Kept, sets: tuple[str, ...] = SETS) -> Table:
@@ -89,11 +94,7 @@ def build(data: Path, record: Path, kept: Kept, sets: tuple[str, ...] = SETS) ->
         f"PSNR in dB and SSIM on Y of BT.601, {_BORDER} pixels cut off; MACs at 3x{LARGE[0]}x{LARGE[1]} in",
         "Y is rounded to integers for bicubic, as in MATLAB's tables, and for no network: 0.02 dB at 32 dB",
     ]
-    notes += [
-        f"sr/{name}_x4 is not in {data}: pocketgan data fetch {name.lower()}"
-        for name in sets
-        if name not in present
-    ]
+    notes += [absent(f"sr/{name}_x4", data, name.lower()) for name in sets if name not in present]
     return Table("Super resolution x4", tuple(columns), tuple(rows), _psnr("Set5"), tuple(notes))
 
 
@@ -108,8 +109,8 @@ def _ssim(name: str) -> str:
 def _network(network: Network, data: Path, sets: list[str], kept: Kept) -> Row:
     path = data / "weights" / network.weights
     if not path.exists():
-        have = f"pocketgan data fetch {network.fetched}" if network.fetched else "its publisher has them"
-        return Row(network.name, "missing", told=f"weights/{network.weights} is not in {data}: {have}")
+        told = absent(f"weights/{network.weights}", data, network.fetched, network.elsewhere)
+        return Row(network.name, "missing", told=told)
     loaded = functools.cache(lambda: network.load(data))
 
     def measure(large: Path) -> list[float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.tables.kept import Kept
-from benchmarks.tables.model import Column, Row, Table, Value, billions, decimals, millions
+from benchmarks.tables.model import Column, Row, Table, Value, absent, billions, decimals, millions
 from benchmarks.tables.records import pruned, searched
 from compressor.data.images import read_image
 from compressor.metrics.fidelity import psnr
@@ -20,17 +20,20 @@ if TYPE_CHECKING:
     from compressor.generators import Generator
 
 CLASSIFIER = "weights/mobilenet_v1_075_224.safetensors"
-_FOLDER, _REAL = "horse2zebra", "testA_real"
+_FOLDER, _REAL, _FETCHED = "horse2zebra", "testA_real", "cyclegan/horse2zebra/testA"
 _OFFICIAL = "fake_horse2zebra_pretrained"
 _OUTPUTS = {
     _OFFICIAL: "official CycleGAN",
     "fake_h2zfinetune": "another ResNet-9, h2zfinetune",
     "fake_h2z_base": "another ResNet-9, h2z_base",
 }
-_NETWORKS = {  # weights, and what `pocketgan data` calls them
-    "GAN Compression": ("gan_compression_horse2zebra.pth", None),
-    "CycleGAN, run here": ("cyclegan_horse2zebra.pth", "cyclegan_horse2zebra"),
-}
+_NETWORKS = {  # weights, what `pocketgan data` calls them, and who has them otherwise
+    "GAN Compression": (
+        "gan_compression_horse2zebra.pth", None, "the compressed generator of mit-han-lab/gan-compression"
+    ),
+    "CycleGAN, run here": ("cyclegan_horse2zebra.pth", "cyclegan_horse2zebra", ""),
+}  # fmt: skip
+_GOOGLE = "Keras' MobileNet 0.75 224 for ImageNet, laid out as benchmarks/networks/mobilenet.py reads it"
 _CASES = {"st-folder": "to the official outputs", "st-gan-compression": "to GAN Compression"}
 _AGD, _LI = "AGD's repository (VITA-Group/AGD)", "GAN Compression, CVPR 2020"
 # Literature MACs count a transposed convolution on its output. FID protocols differ from paper to paper.
@@ -57,10 +60,16 @@ _PUBLISHED = (
 
 def build(data: Path, record: Path, kept: Kept) -> Table:
     """The table, measuring what was not measured before."""
-    horses = sorted((data / _FOLDER / _REAL).glob("*.png"))
-    rows, notes = _measured(data, horses, kept) if horses and (data / CLASSIFIER).exists() else ([], [])
-    if not rows:
-        notes = [f"nothing is measured: {_FOLDER}/{_REAL} or {CLASSIFIER} is not in {data}"]
+    horses = sorted((data / _FOLDER / _REAL).glob("*.png")) or sorted((data / _FETCHED).glob("*.jpg"))
+    lacking = [] if horses else [absent(_FETCHED, data, "horse2zebra")]
+    lacking += [] if (data / CLASSIFIER).exists() else [absent(CLASSIFIER, data, None, _GOOGLE)]
+    notes = [f"nothing is measured: {each}" for each in lacking]
+    rows, notes = ([], notes) if lacking else _measured(data, horses, kept)
+    rows += [
+        Row(name, "missing", {"task": "h2z"}, absent(f"weights/{weights}", data, fetched, elsewhere))
+        for name, (weights, fetched, elsewhere) in _NETWORKS.items()
+        if not (data / "weights" / weights).exists()
+    ]
     columns = {"zebra_rate": "zebra_rate", "psnr": "psnr"}
     rows += searched(record, _CASES, columns)
     rows += pruned(record, "gan_compression", {"psnr": "psnr", "share": "share"})
@@ -92,7 +101,7 @@ def _measured(data: Path, horses: list[Path], kept: Kept) -> tuple[list[Row], li
     from benchmarks.judging import zebra_judge
 
     is_zebra = functools.cache(lambda: zebra_judge(data / CLASSIFIER))
-    official = data / _FOLDER / _OFFICIAL
+    official, here = data / _FOLDER / _OFFICIAL, horses[0].parent
     targets = all((official / _twin(horse)).exists() for horse in horses)
 
     def figures(
@@ -110,7 +119,7 @@ def _measured(data: Path, horses: list[Path], kept: Kept) -> tuple[list[Row], li
         means = [fmean(column) for column in zip(*found, strict=True)]
         return {"task": "h2z", "zebra_rate": means[0], **({"psnr": means[1]} if aimed else {})}
 
-    rows = [Row("untranslated", "measured", figures("untranslated", read_image, official.parent / _REAL))]
+    rows = [Row("untranslated", "measured", figures("untranslated", read_image, here))]
     notes = [f"measured on {len(horses)} horses of CycleGAN's 120 in testA"]
     for folder, name in _OUTPUTS.items():
         outputs = data / _FOLDER / folder
@@ -119,14 +128,12 @@ def _measured(data: Path, horses: list[Path], kept: Kept) -> tuple[list[Row], li
             continue
         read = functools.partial(_output, outputs)
         rows.append(Row(f"{name}, its outputs", "measured", figures(name, read, outputs)))
-    for name, (weights, fetched) in _NETWORKS.items():
+    for name, (weights, _, _) in _NETWORKS.items():
         path = data / "weights" / weights
         if not path.exists():
-            have = f"pocketgan data fetch {fetched}" if fetched else "its publisher has them"
-            rows.append(Row(name, "missing", {"task": "h2z"}, f"weights/{weights} is not in {data}: {have}"))
             continue
         painter = _Painter(path)
-        found = figures(name, painter.paint, official.parent / _REAL, path)
+        found = figures(name, painter.paint, here, path)
         ((found["macs"], found["literature"], found["parameters"]),) = kept.of_pictures(
             f"{name}, cost", [path], painter.cost
         )
@@ -163,7 +170,7 @@ def _twin(horse: Path) -> str:
 
 
 def _beside(folder: Path, horse: Path) -> Path:
-    return folder / (horse.name if folder.name == _REAL else _twin(horse))
+    return folder / (horse.name if folder == horse.parent else _twin(horse))
 
 
 def _output(folder: Path, horse: Path) -> np.ndarray:
