@@ -82,6 +82,26 @@ def test_nothing_of_a_translator_needs_a_transpose(kernel: int):
     assert found == () and counts.partitions == 1
 
 
+def test_paddings_and_cuts_of_a_translator_need_no_transpose():
+    class Cut(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :, :-1, :-1]
+
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.InstanceNorm2d(8), nn.ReLU(), nn.ZeroPad2d((0, 1, 0, 1))),
+        *(nn.Conv2d(8, 8, 3, 2), nn.InstanceNorm2d(8, affine=True), nn.ReLU()),
+        *(
+            nn.ConvTranspose2d(8, 8, 3, 2),
+            Cut(),
+            nn.InstanceNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 3, 9, padding=4),
+        ),
+    )
+    counts, found = examined(module)
+    assert found == () and counts.partitions == 1
+
+
 def test_permutes_of_the_network_are_explained():
     _, found = examined(Permuting())
     assert found and all(each.operator == "TRANSPOSE" for each in found)

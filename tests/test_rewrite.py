@@ -16,11 +16,13 @@ from exporters.equalise import equalise
 from exporters.rewrite import (
     batch_norm,
     batch_statistics,
+    edges,
     narrow_convolution,
     rewrite_for,
     subpixel_convolution,
 )
 from exporters.rewrite.concatenation import concatenate_channels
+from exporters.rewrite.edges import cut, pad
 from exporters.rewrite.instance_norm import instance_norm
 from exporters.rewrite.interleave import interleave
 from exporters.rewrite.nearest_upsampling import upsample_nearest
@@ -115,6 +117,27 @@ def test_interleaving_is_pixel_shuffle_of_channels_in_another_order(
         assert torch.equal(found, F.pixel_shuffle(by_channel, rows))
 
 
+@few
+@given(sides, sides, st.tuples(*[st.integers(-4, 4)] * 4), st.sampled_from([0.0, -1.5]), dtypes)
+def test_constants_around_are_bitwise_equal(height, width, padding, value, dtype):
+    if (
+        height + min(padding[2], 0) + min(padding[3], 0) < 1
+        or width + min(padding[0], 0) + min(padding[1], 0) < 1
+    ):
+        return  # nothing is left
+    x = picture(2, 3, height, width, dtype=dtype)
+    assert torch.equal(pad(x, list(padding), value), F.pad(x, padding, value=value))
+
+
+@few
+@given(sides, sides, st.sampled_from([2, 3]), st.integers(-9, 9), st.none() | st.integers(-9, 9))
+def test_cuts_are_bitwise_equal(height, width, axis, start, end):
+    x = picture(2, 3, height, width)
+    for step in (1, 2):
+        expected = torch.ops.aten.slice.Tensor(x, axis, start, end, step)
+        assert torch.equal(cut(x, axis, start, end, step), expected)
+
+
 def rewritten(module: nn.Module, x: torch.Tensor, rewrite) -> tuple[fx.GraphModule, int]:
     """A network's graph after one rewrite, and how often that was used; the network keeps its weights."""
     module = module.double().eval().requires_grad_(False)
@@ -199,6 +222,18 @@ def test_wide_strided_and_grouped_convolutions_stay():
     strided, grouped = nn.Conv2d(3, 3, 7, 2), nn.Conv2d(3, 3, 7, groups=3)
     x = picture(1, 3, 18, 18, dtype=torch.float64)
     assert [rewritten(m, x, narrow_convolution.rewrite)[1] for m in (strided, grouped)] == [0, 0]
+
+
+def test_edges_of_pictures_are_found_and_others_left():
+    class Edged(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = F.pad(F.pad(x, (1, 2)), (0, 1, 2, -1), value=0.5)
+            return F.pad(x[:, 1:, :-1, 2:], (1, 1, 1, 1), mode="reflect")
+
+    graph, count = rewritten(Edged(), picture(1, 3, 8, 7, dtype=torch.float64), edges.rewrite)
+    assert count == 4
+    kept = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+    assert {"aten.slice.Tensor", "aten.pad.default"} <= set(kept)  # of channels; reflecting
 
 
 @few

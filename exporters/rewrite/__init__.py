@@ -28,6 +28,7 @@ def rewrite_for(target: Target, graph: fx.GraphModule) -> dict[str, int]:
     """
     from exporters.rewrite import (
         concatenation,
+        edges,
         instance_norm,
         narrow_convolution,
         nearest_upsampling,
@@ -41,6 +42,7 @@ def rewrite_for(target: Target, graph: fx.GraphModule) -> dict[str, int]:
     if target == "litert":
         passes = {
             "concatenation": concatenation.rewrite,
+            "edges": edges.rewrite,
             "instance_norm": instance_norm.rewrite,
             "nearest_upsampling": nearest_upsampling.rewrite,
             "pixel_shuffle": pixel_shuffle.rewrite,

@@ -16,6 +16,7 @@ from torch import fx
 from torch.nn import functional as F
 
 from exporters import graph as g
+from exporters.rewrite.edges import cut, pad
 from exporters.rewrite.interleave import MOST_ROWS, interleave
 
 
@@ -107,21 +108,12 @@ def convolve(
     if left == right >= 0 and top == bottom >= 0:
         found = F.conv2d(x, kernel, bias, padding=[top, left])
     else:
-        last = _padded(_padded(x.permute(0, 2, 3, 1), 1, top, bottom), 2, left, right)
-        found = F.conv2d(last.permute(0, 3, 1, 2), kernel, bias)
+        found = F.conv2d(pad(x, pads), kernel, bias)
     found = interleave(found, *stride)
-    if list(found.shape[2:]) == size:
-        return found
-    last = found.permute(0, 2, 3, 1).narrow(1, crop[0], size[0]).narrow(2, crop[1], size[1])
-    return last.permute(0, 3, 1, 2)
-
-
-def _padded(x: torch.Tensor, axis: int, before: int, after: int) -> torch.Tensor:
-    """Zeros around (N, H, W, C) along an axis, or lines cut off; the converter moves axes around a PAD."""
-    x = x.narrow(axis, max(-before, 0), x.shape[axis] + min(before, 0) + min(after, 0))
-    sides = ([*x.shape[:axis], count, *x.shape[axis + 1 :]] for count in (before, after))
-    first, last = ([x.new_zeros(side)] if side[axis] > 0 else [] for side in sides)
-    return torch.cat([*first, x, *last], axis) if first or last else x
+    for axis, first, count in zip((2, 3), crop, size, strict=True):
+        if found.shape[axis] != count:
+            found = cut(found, axis, first, first + count)
+    return found
 
 
 def rewrite(graph: fx.GraphModule) -> int:
