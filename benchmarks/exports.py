@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.cells import DONE, claim, write_record
+from benchmarks.exports_table import quality, speeds
 from compressor.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -93,9 +94,11 @@ def main(
     """Fill in the rows that are missing, and print the table of all that are there."""
     import torch
 
+    from benchmarks.samples import read_bench
+
     cases = {name: CASES[name] for name in only or CASES}
     for name, case in cases.items():
-        folder = output / name.replace(" ", "-")
+        folder = folder_of(output, name)
         if claim(folder):
             write_json(folder / DONE, {"network": name, **row(case, data, calibration, folder)})
         if rounds and not (folder / "bench").exists():
@@ -105,7 +108,16 @@ def main(
     rows = [read_json(path) for path in sorted(output.rglob(DONE))]
     if record is not None:
         write_record(record, rows, cases, torch.get_num_threads())
-    print(table(rows))
+    print(quality(rows))
+    timed = {row["network"]: folder_of(output, row["network"]) / "bench" for row in rows}
+    timed = {name: folder for name, folder in timed.items() if folder.exists()}
+    if timed:
+        print("", speeds({name: read_bench(folder) for name, folder in timed.items()}), sep="\n")
+
+
+def folder_of(output: Path, name: str) -> Path:
+    """Where a network's files lie."""
+    return output / name.replace(" ", "-")
 
 
 def pictures_of(case: Case, data: Path) -> tuple[list[Path], list[Path]]:
@@ -245,50 +257,6 @@ def transposes(path: Path) -> dict[str, int]:
 def _psnr(values: list[float]) -> dict[str, float]:
     capped = [min(value, 200.0) for value in values]  # equal pictures: infinite
     return {"psnr_min": min(capped), "psnr_mean": statistics.fmean(capped)}
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """PSNR in dB: the mean; of INT8 what was asked of the worst picture, the worst and the mean."""
-    lines = [
-        "| network | FP32 ONNX / TFLite | FP16 ONNX / TFLite | INT8 asked | INT8 ONNX, plain | INT8 TFLite, "
-        "plain | layers kept float | XNNPACK partitions FP32 / FP16 / INT8 | TRANSPOSEs | seconds |",
-        "|---" * 10 + "|",
-    ]
-    for each in rows:
-        ours, plain = each["ours"], each["plain"]
-
-        def pair(precision: str, key: str = "psnr_mean", ours: Any = ours) -> str:
-            return " / ".join(
-                _said(ours[f"generator-{precision}.{kind}"], key) for kind in ("onnx", "tflite")
-            )
-
-        tflite = [ours[f"generator-{precision}.tflite"] for precision in ("fp32", "fp16", "int8")]
-        cells = [
-            each["network"],
-            pair("fp32"),
-            pair("fp16"),
-            f"{each.get('min_psnr', '-')}",
-            *(
-                f"{_ends(ours[name])}, {_ends(plain[name])}"
-                for name in ("generator-int8.onnx", "generator-int8.tflite")
-            ),
-            pair("int8", "float_layers"),
-            " / ".join(_said(file, "partitions") for file in tflite),
-            str(max(file.get("transposes", 0) for file in tflite)),
-            f"{sum(file['seconds'] for file in ours.values()):.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _ends(file: dict[str, Any]) -> str:
-    return f"{_said(file, 'psnr_min')} / {_said(file, 'psnr_mean')}"
-
-
-def _said(file: dict[str, Any], key: str) -> str:
-    if key not in file:
-        return "failed"
-    return f"{file[key]:.1f}" if isinstance(file[key], float) else str(file[key])
 
 
 if __name__ == "__main__":

@@ -71,6 +71,11 @@ class Ratio:
     paired: bool
 
     @property
+    def said(self) -> str:
+        """In words: "2.00x [1.90, 2.10]"."""
+        return f"{self.value:.2f}x [{self.low:.2f}, {self.high:.2f}]"
+
+    @property
     def verdict(self) -> str:
         """ "faster", "slower" or "same", by `RATIO_RULE`."""
         if self.low > 1 and self.value >= 1 + RELEVANT:

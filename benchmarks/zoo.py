@@ -168,7 +168,7 @@ def card(told: Mapping[str, Any]) -> str:
                 "worst": _decibels(file["psnr"], min),
                 "layers in float": str(file["float_layers"]) if "int8" in name else "all",
                 "one thread": f"{times.median:.1f} ms{', unstable' if times.unstable else ''}",
-                "over the original's FP32": f"{faster.value:.2f}x [{faster.low:.2f}, {faster.high:.2f}]",
+                "over the original's FP32": faster.said,
             }
         )
     loads = " to ".join(f"{load:.1f}" for load in told["load"] if load is not None)

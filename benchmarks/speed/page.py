@@ -39,7 +39,7 @@ def _ratio(before: Sequence[float] | None, after: Sequence[float] | None) -> Rat
 
 
 def _said(ratio: Ratio | None) -> str:
-    return "–" if ratio is None else f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
+    return "–" if ratio is None else ratio.said
 
 
 def _ms(samples: Sequence[float] | None) -> str:
