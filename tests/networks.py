@@ -61,3 +61,7 @@ class Small(nn.Module):
         y = self.attention(self.body(self.head(x)))
         y = torch.cat((self.skip(x), self.act(self.up(y))), 1)
         return torch.tanh(self.tail(self.shuffle(self.fuse(y))))
+
+
+def picture(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
