@@ -40,6 +40,12 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
+def sweep(folder: Path) -> None:
+    """Remove what `atomic` had begun in a folder when its process was killed; none may be writing there."""
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
 def cache_folder() -> Path:
     """Where caches lie: POCKETGAN_CACHE, else pocketgan/ in XDG_CACHE_HOME, else in ~/.cache."""
     if given := os.environ.get("POCKETGAN_CACHE"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import GateError, PocketganError, UsageError
-from compressor.files import claim_folder, read_json, write_json
+from compressor.files import claim_folder, read_json, sweep, write_json
 from pocketgan.plan import check
 from pocketgan.recipe import Recipe, read_recipe, write_recipe
 from pocketgan.stages import stages_of
@@ -57,6 +57,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, command: Sequence
         check(recipe)
     claim_folder(folder, resume=resume)
     with _alone(folder):
+        sweep(folder)
         _settle_recipe(recipe, folder)
         _write_environment(recipe, folder, command)
         stages = _read_stages(folder)

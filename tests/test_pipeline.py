@@ -152,6 +152,7 @@ def test_kill_9_in_every_stage_then_resume_ends_in_the_same_figures(
     assert "prune: done before" in last.stderr
     assert figures(folder) == figures(uninterrupted)
     assert (folder / "report.html").exists()
+    assert not list(folder.rglob(".*.part"))  # what was being written when a process died
 
 
 @pytest.mark.acceptance

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import GateError, UsageError
-from compressor.files import claim_folder
+from compressor.files import claim_folder, sweep
 from compressor.progress import Progress
 from exporters.apply.painter import NotPainted, Painter
 from exporters.apply.reach import Reach
@@ -107,8 +107,7 @@ def apply(
     """
     side = _side(painter, options)
     claim_folder(output, resume=resume)
-    for part in output.rglob(".*.part"):  # of a call that was killed
-        part.unlink(missing_ok=True)
+    sweep(output)
     task = {"format": FORMAT, "model": painter.identity, "side": side, **asdict(options)}
     work = Work(painter, options, side, Record(output, task))
     kept = {
