@@ -21,14 +21,10 @@ dtypes = st.sampled_from([torch.float32, torch.float64, torch.float16])
 sides = st.integers(1, 9)
 
 
-def grown(size, kernel, stride, padding, extra) -> tuple[int, ...]:
-    """Of a transposed convolution's output, both sides; what torch refuses is not tried."""
-    found = tuple(
-        (n - 1) * s - 2 * p + k + e
-        for n, s, p, k, e in zip(size, stride, padding, kernel, extra, strict=True)
-    )
-    assume(min(found) >= 1)
-    return found
+def assume_possible(size, kernel, stride, padding, extra) -> None:
+    """Leave out transposed convolutions that torch itself refuses, since nothing comes out."""
+    sides = zip(size, stride, padding, kernel, extra, strict=True)
+    assume(all((n - 1) * s - 2 * p + k + e >= 1 for n, s, p, k, e in sides))
 
 
 @few
@@ -101,7 +97,7 @@ def test_edges_of_pictures_are_found_and_others_left():
 )
 def test_transposed_convolution_is_equal(size, kernel, stride, padding, extra, has_bias):
     extra = [min(e, s - 1) for e, s in zip(extra, stride, strict=True)]
-    grown(size, kernel, stride, padding, extra)
+    assume_possible(size, kernel, stride, padding, extra)
     x, weight = picture(2, 3, *size, dtype=torch.float64), picture(3, 4, *kernel, dtype=torch.float64)
     bias = picture(4, dtype=torch.float64) if has_bias else None
     expected = F.conv_transpose2d(x, weight, bias, stride, padding, extra)
@@ -122,7 +118,7 @@ def test_transposed_convolutions_equal_convolutions_over_cells(
     size, kernel, stride, padding, extra, has_bias
 ):
     extra = tuple(min(e, s - 1) for e, s in zip(extra, stride, strict=True))
-    grown(size, kernel, stride, padding, extra)
+    assume_possible(size, kernel, stride, padding, extra)
     torch.manual_seed(0)
     module = nn.ConvTranspose2d(3, 4, kernel, stride, padding, extra, bias=has_bias)
     _, count = rewritten(module, picture(2, 3, *size, dtype=torch.float64), subpixel_convolution.rewrite)

@@ -4,7 +4,7 @@ Kernels on CPUs compute 8 or 16 output channels at a time whether there are so m
 channels of a picture cost as much as sixteen. Here the channels of r neighbouring pixels are computed
 together: a convolution of r * K channels and stride r, its kernel r - 1 columns wider, with zeros where a
 column's own kernel does not reach; then a reshape. Of a kernel w columns wide (w + r - 1) / (w r) of the
-time is left: 0.36 for the last layer of CycleGAN's ResNet.
+kernel's turns are left: 0.36 for the last layer of CycleGAN's ResNet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from exporters import graph as g
 from exporters.rewrite.interleave import interleave
 
 _LANES = 16  # output channels that AVX-512 kernels compute at a time; those of NEON 8
-_GAIN = 0.75  # of the time, to be worth a reshape
+_GAIN = 0.75  # of the turns left at the most, to be worth a reshape
 
 
 def columns_at_once(outputs: int, kernel: int, width: int) -> int:
