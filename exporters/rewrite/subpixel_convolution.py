@@ -2,7 +2,7 @@
 
 A transposed convolution of stride s gives s pixels for each of its input, in every direction, and each sees
 few of the input's pixels. So a convolution of s * s * K channels over the small picture gives the same; its
-channels are then put in their places. XNNPACK runs convolutions faster (`benchmarks.exports` times the files).
+channels are then put in their places. `benchmarks.exports` times the files beside those with transposed ones.
 """
 
 from __future__ import annotations
