@@ -40,7 +40,10 @@ class Progress:
         shown = {k: v if isinstance(v, str) else f"{v:.4g}" for k, v in figures.items()}
         if self._bar is not None:
             self._bar.set_postfix(shown, refresh=False)
-            self._bar.update(step)
+            if step:
+                self._bar.update(step)
+            else:
+                self._bar.refresh()
             return
         now = time.monotonic()
         if now - self._last_line >= _PLAIN_INTERVAL:

@@ -1,14 +1,13 @@
 """Plans INT8 for a network, once for all runtimes: how activations are bounded, and which layers stay float.
 
-The plan is found on calibration pictures with imitated arithmetic (`exporters.simulate`): the method
-whose pictures are nearest to float wins; biases are corrected if that brings them nearer; if that is
-not near enough, layers return to float, those first that do the most harm for the arithmetic they save,
-and as few as reach the asked quality.
+The plan is found on calibration pictures with imitated arithmetic (`exporters.simulate`), each picture
+judged with ranges that it had no part in (`exporters.crossed`): the method whose pictures are nearest to
+float wins; biases are corrected if that brings them nearer; if that is not near enough, layers return to
+float, those first that do the most harm for the arithmetic they save, and as few as reach the asked quality.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,25 +15,24 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import fx
 
-from compressor.data.images import to_pixels
-from compressor.metrics.fidelity import psnr
 from compressor.quantisation.calibration import METHODS
 from compressor.quantisation.layers import Layer, layers
 from compressor.quantisation.ranges import Bounds
 from exporters.bias import Shifts, correctable, mean_errors
-from exporters.drop import Point, decibels
-from exporters.runtime import Run
-from exporters.simulate import Observed, Simulated, observe
+from exporters.crossed import Crossed, Halves, Pictures
+from exporters.drop import Point
+from exporters.judge import Hard, Judge, Picture
+from exporters.sensitivity import alone
+from exporters.simulate import Simulated
 
 GOAL = 40.0
 """Mean PSNR in dB on the hardest calibration pictures that a plan aims at."""
 
 _FLOAT_SHARE = 0.5  # of the quantisable multiply-adds may return to float, unless the goal is demanded
-_JUDGED = 4  # calibration pictures that plans are judged on: those that plain INT8 does worst on
-_PROBED = 2  # of them, the pictures that single layers are judged on
+_PROBED = 2  # of the hardest pictures: those that single layers are judged on
 
-Picture = tuple[str, np.ndarray, np.ndarray]
-"""(name, input, float output)."""
+Tell = Callable[[str], None]
+"""Is told how far the search has come."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +60,19 @@ class Plan:
 
 def plan(
     graph: fx.GraphModule,
-    pictures: Callable[[], Iterable[np.ndarray]],
+    pictures: Pictures,
     references: Iterable[Picture],
     output_range: tuple[float, float],
     goal: float = GOAL,
     truths: Iterable[np.ndarray] | None = None,
     demanded: bool = False,
+    tell: Tell = lambda _: None,
 ) -> Plan:
     """Find a plan for a captured graph.
 
     Args:
         graph: as it will be converted (equalised).
-        pictures: gives the calibration inputs (1, C, H, W), which are gone through twice, one held at a time.
+        pictures: gives the calibration inputs; gone through up to four times.
         references: the same with PyTorch's outputs; gone through once, few held.
         output_range: values of black and white at the output.
         goal: mean PSNR in dB to aim at on the hardest of them; with `truths` the dB that they may lose.
@@ -81,39 +80,36 @@ def plan(
             it likes where that does not take it further from them. Gone through once, few held.
         demanded: every one of the hardest pictures is to reach the goal, and as many layers return to float
             as that takes, all but one if need be; else no more than half of the arithmetic does.
+        tell: of the search for what each layer does, which takes long.
     """
     chosen, kept = layers(graph)
-    observed = observe(graph, chosen, pictures())
+    halves = Halves(graph, chosen, pictures)
     pairs = zip(references, itertools.repeat(None) if truths is None else truths, strict=False)
-    hardest = _hardest(Simulated(graph, chosen, observed.bounds(METHODS[0])), pairs, output_range)
-    judged = [picture for picture, _ in hardest]
-
-    def quality(run: Run, some: Sequence[Picture] = judged) -> float:
-        return float(np.mean(_psnrs(run, some, output_range)))
+    judge = Judge.of_hardest(halves.crossed(METHODS[0]).simulated(graph, chosen), pairs, output_range)
 
     def point(floated: Sequence[Layer]) -> Point:
         rest = [layer for layer in chosen if layer not in floated]
-        scored = [_score(Simulated(graph, rest, bounds, shifts), *each, output_range) for each in hardest]
-        psnrs, drops = zip(*scored, strict=True)
+        psnrs, drops = judge.scores(crossed.simulated(graph, rest))
         share = sum(layer.macs for layer in floated) / (sum(layer.macs for layer in chosen) or 1)
         reached = min(psnrs) if demanded and truths is None else np.mean(psnrs)
         return Point(len(floated), share, float(reached), None if truths is None else float(np.mean(drops)))
 
-    scores = {method: quality(Simulated(graph, chosen, observed.bounds(method))) for method in METHODS}
+    tried = {method: halves.crossed(method) for method in METHODS}
+    scores = {method: judge.pooled(each.simulated(graph, chosen)) for method, each in tried.items()}
     method = max(METHODS, key=lambda name: scores[name])
-    bounds = observed.bounds(method)
+    crossed, bounds = tried[method], halves.bounds(method)
     notes = ["ranges by " + method + "; imitated PSNR on the hardest pictures in dB: "]
     notes[0] += ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
     shifts: Shifts = {}
     if some := correctable(graph, chosen):
-        errors = mean_errors(graph, some, bounds, pictures())
-        corrected = quality(Simulated(graph, chosen, bounds, errors))
+        better = halves.corrected(crossed, some)
+        corrected = judge.pooled(better.simulated(graph, chosen))
         if corrected > scores[method]:
-            shifts = errors
+            crossed, shifts = better, mean_errors(graph, some, bounds, pictures())
             notes.append(f"biases of {len(some)} layers corrected by their mean error: {corrected:.1f} dB")
     floated, trade = list[Layer](), [point([])]
     if not trade[0].meets(goal):
-        order = _most_harmful(graph, chosen, bounds, shifts, lambda run: quality(run, judged[:_PROBED]))
+        order = _most_harmful(graph, chosen, crossed, judge, tell)
         floated, trade = _fewest(order, goal, point, trade[0], 1.0 if demanded else _FLOAT_SHARE)
     reached = next(each for each in trade if each.floated == len(floated))
     if floated:
@@ -136,37 +132,24 @@ def plan(
     )
 
 
-def _hardest(
-    run: Run, pairs: Iterable[tuple[Picture, np.ndarray | None]], output_range: tuple[float, float]
-) -> list[tuple[Picture, np.ndarray | None]]:
-    """The pictures (with their truths) that a file does worst on, worst first; of all others none is held."""
-    ranked = ((_psnrs(run, [pair[0]], output_range)[0], index, pair) for index, pair in enumerate(pairs))
-    return [pair for _, _, pair in heapq.nsmallest(_JUDGED, ranked)]
-
-
-def _score(
-    run: Run, picture: Picture, truth: np.ndarray | None, output_range: tuple[float, float]
-) -> tuple[float, float]:
-    """PSNR to float in dB, and how many dB further from the truth than float (0 without one)."""
-    made, expected = (to_pixels(values, output_range) for values in (run(picture[1]), picture[2]))
-    lost = 0.0 if truth is None else decibels(expected, truth) - decibels(made, truth)
-    return decibels(made, expected), lost
-
-
-def _psnrs(run: Run, pictures: Sequence[Picture], output_range: tuple[float, float]) -> list[float]:
-    return [
-        psnr(to_pixels(run(entry), output_range), to_pixels(expected, output_range))
-        for _, entry, expected in pictures
-    ]
-
-
-def _most_harmful(graph: fx.GraphModule, chosen: Sequence[Layer], bounds, shifts, quality) -> list[Layer]:
+def _most_harmful(
+    graph: fx.GraphModule, chosen: Sequence[Layer], crossed: Crossed, judge: Judge, tell: Tell
+) -> list[Layer]:
     """Layers by the error that each alone brings, for each multiply-add it saves; the worst first."""
+    errors = {layer.name: 0.0 for layer in chosen}
+    probed = judge.hardest[:_PROBED]
+    for number, hard in enumerate(probed):
 
-    def harm(layer: Layer) -> float:
-        return 10 ** (-quality(Simulated(graph, [layer], bounds, shifts)) / 10) / layer.macs
+        def branch(layer: Layer, half: int = hard.half) -> Simulated:
+            return Simulated(graph, [layer], crossed.bounds[half], crossed.shifts[half])
 
-    return sorted(chosen, key=harm, reverse=True)
+        def found(layer: Layer, output: np.ndarray, hard: Hard = hard, done: int = number) -> None:
+            errors[layer.name] += judge.error(hard, output)
+            count = done * len(chosen) + 1 + chosen.index(layer)
+            tell(f"INT8 layers tried {count}/{len(probed) * len(chosen)}")
+
+        alone(graph, chosen, branch, hard.picture[1], found)
+    return sorted(chosen, key=lambda layer: errors[layer.name] / layer.macs, reverse=True)
 
 
 def _fewest(
@@ -194,4 +177,4 @@ def _fewest(
     return list(order[:high]), [tried[count] for count in sorted(tried)]
 
 
-__all__ = ["GOAL", "Observed", "Plan", "plan"]
+__all__ = ["GOAL", "Picture", "Plan", "Tell", "plan"]

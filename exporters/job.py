@@ -67,6 +67,7 @@ class Job:
         self.calibrate, self.compare = calibrate, compare
         self.int8_goal, self.truth, self.demanded = int8_goal, truth, demanded
         self.dynamic, self.opset, self.io = dynamic, opset, io
+        self.tell: int8.Tell = lambda _: None  # of long work, while it goes on
         self.input_range = generator.spec.image.input_range
         self.output_range = generator.spec.image.output_range
 
@@ -259,7 +260,9 @@ class Job:
         graph, _ = self.equalised
         truths = None if self.truth is None else map(self.truth.of, self.calibrate)
         inputs = partial(self.inputs, self.calibrate)
-        return int8.plan(graph, inputs, references, self.output_range, self.int8_goal, truths, self.demanded)
+        return int8.plan(
+            graph, inputs, references, self.output_range, self.int8_goal, truths, self.demanded, self.tell
+        )
 
     @cached_property
     def learned(self) -> Learned:

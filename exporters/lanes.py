@@ -20,7 +20,7 @@ from exporters.task import Task
 from exporters.worker import Worker
 
 if TYPE_CHECKING:
-    from exporters.int8 import Plan
+    from exporters.int8 import Plan, Tell
     from exporters.job import Job
 
 MEMORY = 3 << 30  # bytes that have to be free for each process: real generators took 0.6 to 3.1 GiB
@@ -39,15 +39,17 @@ class Lanes:
         setup: the arguments of `Job`.
         tasks: the files to make.
         processes: at once.
+        tell: what the processes do that takes long; called in the caller's thread.
     """
 
-    def __init__(self, setup: tuple[Any, ...], tasks: Sequence[Task], processes: int):
+    def __init__(self, setup: tuple[Any, ...], tasks: Sequence[Task], processes: int, tell: Tell):
         kinds = {kind: [task for task in tasks if task.kind == kind] for kind in ("onnx", "tflite")}
         whole = [lane for lane in kinds.values() if lane]
         self._lanes = whole if processes > 1 else [list(tasks)]
         self._setup, self._threads = setup, max(1, (os.cpu_count() or 1) // len(self._lanes))
         self._plan: Future[Plan] = Future()
-        self._done: SimpleQueue[ExportedFile | BaseException] = SimpleQueue()
+        self._done: SimpleQueue[ExportedFile | BaseException | str] = SimpleQueue()
+        self._tell = tell
         self._workers: dict[int, Worker] = {}
         self._ended = False
         self._count = len(tasks)
@@ -74,11 +76,16 @@ class Lanes:
         planning = next((n for n, lane in enumerate(self._lanes) if _eight_bit(lane)), None)
         for number, lane in enumerate(self._lanes):
             self._pool.submit(self._run, number, lane, number == planning)
-        for _ in range(self._count):
+        left = self._count
+        while left:
             found = self._done.get()
             if isinstance(found, BaseException):
                 raise found
-            yield found
+            if isinstance(found, str):
+                self._tell(found)
+            else:
+                left -= 1
+                yield found
 
     def _run(self, number: int, tasks: list[Task], planning: bool) -> None:
         try:
@@ -118,7 +125,7 @@ class Lanes:
                 raise PocketganError("the export was stopped")
             if worker is not None:
                 worker.close()
-            worker = self._workers[number] = Worker(self._setup, self._threads)
+            worker = self._workers[number] = Worker(self._setup, self._threads, self._done.put)
         return worker
 
 

@@ -7,6 +7,7 @@ the imitation is within a few tenths of a dB of the files.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -39,20 +40,26 @@ class Observed(fx.Interpreter):
             self.outputs[self._outputs[n]].update(value.numpy())
         return value
 
-    def bounds(self, method: Method) -> dict[str, Bounds]:
-        """The bounds of every layer by one method."""
-        return {
-            name: Bounds(self.inputs[name].bounds(method), self.outputs[name].bounds(method))
-            for name in self.inputs
-        }
+    def see(self, picture: np.ndarray) -> None:
+        """Take in one picture (1, C, H, W)."""
+        with torch.no_grad():
+            self.run(torch.from_numpy(picture))
+
+    def bounds(self, method: Method, also: Observed | None = None) -> dict[str, Bounds]:
+        """The bounds of every layer by one method, over the pictures of another one `also`."""
+
+        def of(kind: str, name: str) -> tuple[float, float]:
+            found: TensorRange = getattr(self, kind)[name]
+            return (found if also is None else found.merged(getattr(also, kind)[name])).bounds(method)
+
+        return {name: Bounds(of("inputs", name), of("outputs", name)) for name in self.inputs}
 
 
 def observe(graph: fx.GraphModule, chosen: Iterable[Layer], pictures: Iterable[np.ndarray]) -> Observed:
     """Gather ranges over pictures (1, C, H, W), of which one is held at a time."""
     observed = Observed(graph, chosen)
-    with torch.no_grad():
-        for picture in pictures:
-            observed.run(torch.from_numpy(picture))
+    for picture in pictures:
+        observed.see(picture)
     return observed
 
 
@@ -74,6 +81,7 @@ class Simulated(fx.Interpreter):
         shifts: Mapping[str, Sequence[float]] | None = None,
     ):
         super().__init__(graph)
+        self._order = list(graph.graph.nodes)
         self._shifts = {
             layer.node: torch.tensor(shifts[layer.name]).reshape(1, -1, 1, 1)
             for layer in chosen
@@ -86,6 +94,18 @@ class Simulated(fx.Interpreter):
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return self.run(torch.from_numpy(picture)).numpy()
+
+    def resume(self, env: Mapping[fx.Node, Any], node: fx.Node) -> np.ndarray:
+        """The output, computed from a node on with the values that were there before it."""
+        self.env = dict(env)
+        for each in itertools.dropwhile(lambda other: other is not node, self._order):
+            value = self.run_node(each)
+            if each.op == "output":
+                return value.numpy()
+            self.env[each] = value
+            for read in self.user_to_last_uses.get(each, ()):
+                del self.env[read]
+        raise AssertionError("a graph without an output")
 
     def run_node(self, n: fx.Node) -> Any:
         if n in self._nodes:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SAID, _ANSWER = "said", "answer"  # the child sends pairs of one of them and what it says
+
 
 class Worker:
     """Holds one `Job` in a new process.
@@ -33,12 +35,13 @@ class Worker:
         setup: the job's arguments. A network of a class that was made in a script or a notebook is sent
             whole; of any other class the process imports the module, by the paths that are known here.
         threads: of PyTorch, where the environment says nothing (OMP_NUM_THREADS).
+        tell: what the process says of long work, while `ask` waits.
 
     Raises:
         PocketganError: the network cannot be sent to another process.
     """
 
-    def __init__(self, setup: tuple[Any, ...], threads: int):
+    def __init__(self, setup: tuple[Any, ...], threads: int, tell: Callable[[str], object] = lambda _: None):
         try:
             import cloudpickle
         except ModuleNotFoundError as error:
@@ -51,6 +54,7 @@ class Worker:
                 got=f"{type(error).__name__}: {error}",
                 fix="--processes 0 converts it in this one",
             ) from error
+        self._tell = tell
         self._pipe, theirs = Pipe()
         self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         paths = [
@@ -77,7 +81,9 @@ class Worker:
         """
         self._send(question)
         try:
-            answer = self._pipe.recv()
+            while (received := self._pipe.recv())[0] == _SAID:
+                self._tell(received[1])
+            answer = received[1]
         except (EOFError, OSError) as error:
             raise self._died() from error
         if isinstance(answer, PocketganError):
@@ -135,6 +141,7 @@ def main() -> None:
     from exporters.job import Job
 
     job = Job(*pickle.loads(pipe.recv()))
+    job.tell = lambda what: pipe.send((_SAID, what))
     while True:
         try:
             question = pipe.recv()
@@ -144,7 +151,7 @@ def main() -> None:
             answer = question(job)
         except PocketganError as error:
             answer = error
-        pipe.send(answer)
+        pipe.send((_ANSWER, answer))
 
 
 if __name__ == "__main__":

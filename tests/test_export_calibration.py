@@ -41,6 +41,18 @@ def test_one_pass_finds_what_numpy_finds(seed, scale, shift, count):
     assert found.histogram.sum() == values.size
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 100), st.lists(st.floats(1e-4, 1e4), min_size=2, max_size=5))
+def test_ranges_of_two_halves_merge_to_that_of_all(seed, scales):
+    random = np.random.default_rng(seed)
+    pictures = [(s * random.standard_normal((1, 2, 20, 20))).astype(np.float32) for s in scales]
+    merged, whole = streamed(pictures[0::2]).merged(streamed(pictures[1::2])), streamed(pictures)
+    assert merged.reach == whole.reach and merged.pictures == whole.pictures
+    np.testing.assert_array_equal(merged.histogram.sum(), whole.histogram.sum())
+    for method in METHODS:
+        np.testing.assert_allclose(merged.bounds(method), whole.bounds(method), rtol=1e-3, atol=1e-6)
+
+
 def test_least_error_clips_an_outlier_and_leaves_even_values_alone():
     even = np.linspace(-1, 1, 100_000, dtype=np.float32)
     assert streamed([even]).bounds("mse") == pytest.approx((-1, 1))

@@ -23,6 +23,7 @@ from compressor.generators import Generator, load
 from compressor.surgery import symbolic
 from exporters import lanes
 from exporters.export import export, read_export
+from exporters.worker import Worker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ONNX = {"formats": ("onnx",), "precisions": ("fp32", "int8")}
@@ -78,6 +79,15 @@ def test_processes_make_the_files_that_one_makes(small, pictures, tmp_path):
         )
         assert 50 < theirs.peak_mb < 4000 and theirs.seconds > 0
     assert not children(os.getpid())
+
+
+def test_a_process_tells_how_far_it_is(small, pictures):
+    told: list[str] = []
+    worker = Worker((small, (32, 32), pictures[:2], pictures[:2], 99.0), 1, told.append)
+    plan = worker.ask(lanes._plan_of)
+    worker.close()
+    tried = 2 * (len(plan.bounds) + sum(point.floated for point in plan.trade if point.chosen))
+    assert told == [f"INT8 layers tried {i}/{tried}" for i in range(1, tried + 1)]
 
 
 def test_a_traced_network_of_annotated_code_can_be_sent():

@@ -11,12 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-Method = Literal["minmax", "average", "percentile", "mse"]
-METHODS: tuple[Method, ...] = ("average", "percentile", "mse", "minmax")
+Method = Literal["minmax", "average", "percentile", "mse", "widened"]
+METHODS: tuple[Method, ...] = ("average", "percentile", "mse", "minmax", "widened")
 
 _BINS = 8192
 _SAMPLES = 1 << 18  # values of one tensor of one picture that enter the histogram
 _PERCENTILE = 99.99  # of all values kept; half of the rest is cut from either end
+_WIDER = 1.25  # times all that was seen: pictures to come go beyond
 _SHRINK = np.linspace(1.0, 0.3, 36)  # shares of the range that the "mse" method tries
 
 
@@ -54,12 +55,29 @@ class TensorRange:
             self.histogram[_BINS // 4 : _BINS // 4 + _BINS // 2] = pairs
             self.reach *= 2
 
+    def merged(self, other: TensorRange) -> TensorRange:
+        """The range over the pictures of both."""
+        found = TensorRange(
+            min(self.low, other.low),
+            max(self.high, other.high),
+            self.pictures + other.pictures,
+            self.low_sum + other.low_sum,
+            self.high_sum + other.high_sum,
+        )
+        for part in (self, other):
+            found._widen(part.reach)
+        for part in (self, other):
+            wide = TensorRange(reach=part.reach, histogram=part.histogram)
+            wide._widen(found.reach)
+            found.histogram = found.histogram + wide.histogram
+        return found
+
     def bounds(self, method: Method) -> tuple[float, float]:
         """The (low, high) that 8 bits should span; zero is always inside.
 
-        minmax: every value seen. average: the mean over pictures of their extremes. percentile:
-        all but 0.005 % at either end. mse: the range, shrunk evenly, of the least squared error
-        of rounding and clipping together.
+        minmax: every value seen. widened: a quarter more than that. average: the mean over
+        pictures of their extremes. percentile: all but 0.005 % at either end. mse: the range,
+        shrunk evenly, of the least squared error of rounding and clipping together.
         """
         low, high = self.low, self.high
         if method == "average":
@@ -72,6 +90,8 @@ class TensorRange:
             high = min(high, edges[np.searchsorted(share, 1 - cut) + 1])
         elif method == "mse":
             low, high = self._least_error()
+        elif method == "widened":
+            low, high = low * _WIDER, high * _WIDER
         return min(float(low), 0.0), max(float(high), 0.0)
 
     def _least_error(self) -> tuple[float, float]:
