@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -67,7 +68,7 @@ class Budget:
             if unit == "%" and 0 < number < 100:
                 return cls(text.strip(), metric, share=number / 100)
             units = _UNITS[metric]
-            if unit in units and number * units[unit] >= 1:
+            if unit in units and 1 <= number * units[unit] < math.inf:
                 return cls(text.strip(), metric, amount=round(number * units[unit]))
         raise UsageError(
             "this budget cannot be read",

@@ -271,9 +271,16 @@ def test_budgets_are_read(text, metric, share, amount):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "macs", "macs=0%", "macs=100%", "flops=50%", "macs=1.8MB", "macs=-5%", "params=0"]
+    "text",
+    ["", "macs", "macs=0%", "macs=100%", "flops=50%", "macs=1.8MB", "macs=-5%", "params=0"],
 )
 def test_bad_budgets_are_refused(text):
+    with pytest.raises(UsageError):
+        Budget.parse(text)
+
+
+@pytest.mark.parametrize("text", [f"params={'9' * 400}", f"macs={'9' * 305}G"])
+def test_budgets_beyond_any_float_are_refused(text):
     with pytest.raises(UsageError):
         Budget.parse(text)
 

@@ -142,10 +142,15 @@ _INSTEAD = ("scalar", "nan", "bool", "int", "half", "complex", "sparse", "quanti
             "flat", "grown", "none", "view", "meta", "parameter")  # fmt: skip
 
 
+_MOST = 1 << 24  # numbers of a tensor that is computed with
+
+
 def _instead(value: Any, kind: str) -> Any:
     """Something that a checkpoint may hold in a weight's place."""
     import torch
 
+    if isinstance(value, torch.Tensor) and value.numel() > _MOST:
+        return value  # a view that was blown up before
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized:
         return value
     match kind:

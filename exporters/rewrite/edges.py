@@ -23,9 +23,19 @@ def pad(x: torch.Tensor, padding: list[int], value: float = 0.0) -> torch.Tensor
 def _pad(x: torch.Tensor, axis: int, before: int, after: int, value: float) -> torch.Tensor:
     """Constants around (N, H, W, C) along an axis; lines are cut off where there is less than none."""
     x = x.narrow(axis, max(-before, 0), x.shape[axis] + min(before, 0) + min(after, 0))
-    sides = ([*x.shape[:axis], count, *x.shape[axis + 1 :]] for count in (before, after))
-    first, last = ([x.new_full(side, value)] if side[axis] > 0 else [] for side in sides)
-    return torch.cat([*first, x, *last], axis) if first or last else x
+    sides = [_side(x, axis, count, value) for count in (before, after) if count > 0]
+    if not sides:
+        return x
+    return torch.cat([*sides[: before > 0], x, *sides[before > 0 :]], axis)
+
+
+def _side(x: torch.Tensor, axis: int, count: int, value: float) -> torch.Tensor:
+    """Lines of a constant; computed from as many of the picture's, since a file would hold each number."""
+    if count > x.shape[axis]:
+        return x.new_full([*x.shape[:axis], count, *x.shape[axis + 1 :]], value)
+    lines = x.narrow(axis, 0, count)
+    nought = lines - lines  # the converter turns a product with 0 into numbers of the file again
+    return nought + value if value else nought
 
 
 def cut(x: torch.Tensor, axis: int, *bounds: int | None) -> torch.Tensor:
