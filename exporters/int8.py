@@ -9,7 +9,7 @@ float, those first that do the most harm for the arithmetic they save, and as fe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -80,10 +80,16 @@ def plan(
             it likes where that does not take it further from them. Gone through once, few held.
         demanded: every one of the hardest pictures is to reach the goal, and as many layers return to float
             as that takes, all but one if need be; else no more than half of the arithmetic does.
-        tell: of the search for what each layer does, which takes long.
+        tell: of the pictures gone through and the layers tried, which takes long.
     """
     chosen, kept = layers(graph)
-    halves = Halves(graph, chosen, pictures)
+
+    def watched() -> Iterator[np.ndarray]:
+        for number, picture in enumerate(pictures(), 1):
+            tell(f"INT8 calibration, picture {number}")
+            yield picture
+
+    halves = Halves(graph, chosen, watched)
     pairs = zip(references, itertools.repeat(None) if truths is None else truths, strict=False)
     judge = Judge.of_hardest(halves.crossed(METHODS[0]).simulated(graph, chosen), pairs, output_range)
 
@@ -105,7 +111,7 @@ def plan(
         better = halves.corrected(crossed, some)
         corrected = judge.pooled(better.simulated(graph, chosen))
         if corrected > scores[method]:
-            crossed, shifts = better, mean_errors(graph, some, bounds, pictures())
+            crossed, shifts = better, mean_errors(graph, some, bounds, watched())
             notes.append(f"biases of {len(some)} layers corrected by their mean error: {corrected:.1f} dB")
     floated, trade = list[Layer](), [point([])]
     if not trade[0].meets(goal):

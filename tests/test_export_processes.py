@@ -87,7 +87,9 @@ def test_a_process_tells_how_far_it_is(small, pictures):
     plan = worker.ask(lanes._plan_of)
     worker.close()
     tried = 2 * (len(plan.bounds) + sum(point.floated for point in plan.trade if point.chosen))
-    assert told == [f"INT8 layers tried {i}/{tried}" for i in range(1, tried + 1)]
+    assert [each for each in told if "tried" in each] == [
+        f"INT8 layers tried {i}/{tried}" for i in range(1, tried + 1)
+    ]
 
 
 def test_a_traced_network_of_annotated_code_can_be_sent():
