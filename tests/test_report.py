@@ -270,6 +270,13 @@ def test_a_busy_machine_is_said(run):
     assert "machine was busy" not in Text(report(run)).text
 
 
+@pytest.mark.parametrize("memory", [[], {}, None, "much"])
+def test_memory_that_is_no_number_is_left_out(run, memory):
+    for file in ("bench/bench.json", "environment.json"):
+        edit(run / file, lambda d: d["machine"].update(memory_mb=memory))
+    assert "Usable cores" in Text(report(run)).text and "GiB" not in Text(report(run)).text
+
+
 def test_operators_outside_the_delegate_are_named(run):
     kept = {"nodes": 104, "delegated": 98, "partitions": 3, "kept": {"MIRROR_PAD": 5, "TANH": 1}}
     edit(run / "bench" / "bench.json", lambda d: [s.update(delegation=kept) for s in d["series"]])
