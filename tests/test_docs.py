@@ -22,9 +22,9 @@ QUICK = "ci.md"  # needs exported files and no training
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("material", reason="builds the pages: pip install -e '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
-    line = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
+    line = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0 and "WARNING -" not in done.stderr, done.stderr
+    assert done.returncode == 0 and "WARNING -" not in done.stderr, done.stderr  # --quiet would hide some
     return folder
 
 
