@@ -149,10 +149,17 @@ class Job:
         return self.generator.spec.image.multiple if self.dynamic else None
 
     def graph(self, multiple: int | None = None) -> fx.GraphModule:
-        """The network, captured anew: rewrites change a graph in place."""
-        from exporters.graph import capture
+        """The network, captured anew: rewrites change a graph in place.
 
-        return capture(self.generator.module, self.example, multiple)
+        Factors are folded into convolutions, except where ranges of their outputs as they stand were learned.
+        """
+        from exporters.graph import capture
+        from exporters.rewrite import factor
+
+        found = capture(self.generator.module, self.example, multiple)
+        if self.generator.ranges is None:
+            factor.rewrite(found)
+        return found
 
     @cached_property
     def equalised(self) -> tuple[fx.GraphModule, tuple[str, ...]]:

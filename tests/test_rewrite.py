@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from compressor.errors import PocketganError
 from exporters import graph as g
 from exporters.equalise import equalise
-from exporters.rewrite import batch_norm, batch_statistics, rewrite_for
+from exporters.rewrite import batch_norm, batch_statistics, factor, rewrite_for
 from exporters.rewrite.concatenation import concatenate_channels
 from exporters.rewrite.instance_norm import instance_norm
 from exporters.rewrite.nearest_upsampling import upsample_nearest
@@ -190,3 +190,35 @@ def test_networks_that_cannot_be_exported_say_why():
     for module, words in ((TwoOutputs(), "return one"), (Branching(), "cannot be traced")):
         with pytest.raises(PocketganError, match=words):
             g.capture(module, picture(1, 3, 8, 8))
+
+
+class Scaled(nn.Module):
+    """Convolutions with a factor behind: before or after it, read twice, a tensor, a transposed one."""
+
+    def __init__(self, number: float, bias: bool):
+        super().__init__()
+        self.plain, self.turned = (nn.Conv2d(4, 4, 3, 1, 1, bias=bias) for _ in range(2))
+        self.up = nn.ConvTranspose2d(4, 4, 2, 2, bias=bias)
+        self.twice, self.by_tensor = (nn.Conv2d(4, 4, 1, bias=bias) for _ in range(2))
+        self.number = number
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.plain(x) * self.number + x
+        x = self.up(self.number * self.turned(x)) * self.number
+        y = self.twice(x)
+        return y * self.number + y + self.by_tensor(y) * x
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.floats(-3, 3), st.booleans(), sides, sides)
+def test_a_factor_is_folded_into_the_convolution_that_it_alone_scales(number, bias, height, width):
+    torch.manual_seed(0)
+    module = Scaled(number, bias).eval().requires_grad_(False)
+    x = picture(1, 4, height, width)
+    graph = g.capture(module, x)
+    assert factor.rewrite(graph) == 3
+    left = g.calls(graph, torch.ops.aten.mul.Tensor, torch.ops.aten.mul.Scalar)
+    assert len(list(left)) == 2  # read twice, and by a tensor
+    torch.testing.assert_close(graph(x), module(x), rtol=1e-4, atol=1e-5)
+    convolutions = g.calls(graph, torch.ops.aten.conv2d.default, torch.ops.aten.conv_transpose2d.input)
+    assert {g.layer_name(node) for node in convolutions} == {"plain", "turned", "up", "twice", "by_tensor"}
