@@ -20,11 +20,13 @@ from benchmarks.on_phone import _compared, _entries
 from compressor.agd.teachers.files import FileTeacher
 from compressor.data.images import read_image, to_pixels, to_tensor
 from compressor.errors import UsageError
+from compressor.generators.families import construct
 from devices.isolated import IsolatedSession
 from exporters import quantise_onnx, tflite
 from exporters.apply.painter import open_file
 from exporters.byte_pictures import BYTES, moved
 from exporters.export import export, read_export
+from exporters.job import Job
 from exporters.runtime import open_onnx, tflite_interpreter
 from pocketgan.cli import main
 from tests.test_export import generator, photos  # noqa: F401 - a fixture
@@ -241,3 +243,12 @@ def test_thresholds_are_what_files_are_held_to(line, tmp_path):
 def test_thresholds_that_cannot_be(line, words, said):
     done = CliRunner().invoke(main, [*line, *words])
     assert done.exit_code == 2 and said in done.output
+
+
+def test_scaled_residuals_run_on_integers(photos):  # noqa: F811
+    """ESRGAN's: converters fold the factor into the convolution, whose weight loses its name to that."""
+    torch.manual_seed(0)
+    upscaler = generator(construct("rrdbnet", {"features": 8, "blocks": 1, "growth": 8}), 32)
+    job = Job(upscaler, (32, 32), photos[:2], photos[:2], 10.0)
+    for kind in ("onnx", "tflite"):
+        assert job.make(kind, "int8", 10.0).float_layers == ("conv_first", "conv_last")
