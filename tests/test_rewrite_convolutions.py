@@ -86,15 +86,12 @@ def test_edges_of_pictures_are_found_and_others_left():
     assert {"aten.slice.Tensor", "aten.pad.default"} <= set(kept)  # of channels; reflecting
 
 
+def pairs(least: int, most: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(st.integers(least, most), st.integers(least, most))
+
+
 @few
-@given(
-    st.tuples(st.integers(1, 6), st.integers(1, 6)),
-    st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    st.tuples(st.integers(0, 2), st.integers(0, 2)),
-    st.tuples(st.integers(0, 3), st.integers(0, 3)),
-    st.booleans(),
-)
+@given(pairs(1, 6), pairs(1, 5), pairs(1, 4), pairs(0, 2), pairs(0, 3), st.booleans())
 def test_transposed_convolution_is_equal(size, kernel, stride, padding, extra, has_bias):
     extra = [min(e, s - 1) for e, s in zip(extra, stride, strict=True)]
     assume_possible(size, kernel, stride, padding, extra)
@@ -106,14 +103,7 @@ def test_transposed_convolution_is_equal(size, kernel, stride, padding, extra, h
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.tuples(st.integers(1, 6), st.integers(1, 6)),
-    st.tuples(st.integers(1, 7), st.integers(1, 7)),
-    st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    st.tuples(st.integers(0, 3), st.integers(0, 3)),
-    st.tuples(st.integers(0, 4), st.integers(0, 4)),
-    st.booleans(),
-)
+@given(pairs(1, 6), pairs(1, 7), pairs(1, 5), pairs(0, 3), pairs(0, 4), st.booleans())
 def test_transposed_convolutions_equal_convolutions_over_cells(
     size, kernel, stride, padding, extra, has_bias
 ):
