@@ -54,7 +54,10 @@ def main(
     from benchmarks.side_by_side import circumstances
 
     data, record = data.absolute(), record or output / "speed.json"
-    told = circumstances("benchmarks.speed", 0, threads, torch.device("cpu"))
+    told = _kept(  # of the call that began to measure
+        output / "circumstances.json",
+        lambda: circumstances("benchmarks.speed", 0, threads, torch.device("cpu")),
+    )
     told["startup"] = _kept(output / "startup.json", lambda: house.startup(rounds))
     told["networks"] = {
         name: measure(name, data, exports or output / "exports", runs, output, Pace(rounds, seconds, threads))
