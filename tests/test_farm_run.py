@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from farm_load import phones, rows, started, write_plan
+from phone import Phone
 
 from benchmarks.exported import list_files
 from benchmarks.farm.results import write_results
@@ -55,6 +56,23 @@ def test_phones_die_workers_and_the_coordinator_are_killed(adb: AdbServer, tmp_p
     documents = [read_json(path) for path in written]
     assert all(document["format"] == EMULATED for document in documents)
     assert {series["file"] for document in documents for series in document["series"]} == names
+
+
+def test_a_worker_removes_what_a_killed_one_left(phone: Phone, adb: AdbServer) -> None:
+    from benchmarks.farm.phone_worker import PhonePlugin
+
+    root = phone.data / "pocketgan"
+    objects = [root / "objects" / f"{number:064x}" for number in range(3)]
+    left = [objects[0] / "a-fp32.onnx", objects[1] / "a model-int8.tflite", root / "session-1/x.part"]
+    runner = objects[2] / "libruntime.so"
+    for path in (*left, runner):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    plugin = PhonePlugin(phone.serial, None, adb.host, adb.port)
+    plugin.setup(None)  # type: ignore[arg-type]  # it keeps the worker for later
+    plugin.teardown(None)  # type: ignore[arg-type]
+    assert [path for path in root.rglob("*") if path.is_file()] == [runner]
+    assert list((root / "objects").iterdir()) == [objects[2]]  # no empty folders
 
 
 def test_a_second_coordinator_is_refused_while_the_first_lives(adb: AdbServer, tmp_path: Path) -> None:

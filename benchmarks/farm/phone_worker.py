@@ -52,8 +52,11 @@ class PhonePlugin(WorkerPlugin):
         """
         self._worker, self._claim = worker, claim(self.serial, self.host, self.port)
         device = self.device()
-        sweep = ["find", device.root, "-maxdepth", "1", "-name", "session-*", "-exec", "rm", "-rf", "{}", "+"]
-        device.shell(sweep, timeout=20)
+        there, remove = ["find", device.root, "-mindepth", "1"], ["-exec", "rm", "-rf", "{}", "+"]
+        models = ["(", "-name", "*.onnx", "-o", "-name", "*.tflite", ")"]
+        device.shell([*there, "-maxdepth", "1", "-name", "session-*", *remove], timeout=20)
+        device.shell([*there, "-type", "f", *models, *remove], timeout=20)
+        device.shell([*there, "-type", "d", "-empty", *remove], timeout=20)
 
     def teardown(self, worker: Worker) -> None:
         if self._claim:
