@@ -10,12 +10,16 @@ from pathlib import Path
 import click
 import pytest
 from pages import PAGES, REPOSITORY, blocks, follow, prepare, surroundings
+from phone import Phone
 
+from devices.adb_server import AdbServer
 from pocketgan.boundary import Stopped
 from pocketgan.cli import COMMANDS, load_command
 
 GUIDES = [page for page in PAGES if any(block.is_run for block in blocks(page))]
 QUICK = "ci.md"  # needs exported files and no training
+PHONE = "not run: needs a phone"
+WITH_PHONE = [page for page in PAGES if any(block.note == PHONE for block in blocks(page))]
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +130,25 @@ def test_every_page_can_be_followed(page: Path, six_files: Path, tmp_path: Path)
     makes_files = page.name in ("upscaler.md", "cyclegan.md")
     prepare(tmp_path, None if makes_files else six_files)
     follow(page, tmp_path, long=True)
+
+
+@pytest.mark.acceptance
+@pytest.mark.usefixtures("gathered")
+@pytest.mark.parametrize("page", WITH_PHONE, ids=lambda page: page.stem)
+def test_what_needs_a_phone(
+    page: Path, phone: Phone, adb: AdbServer, six_files: Path, tmp_path: Path
+) -> None:
+    """The real adb and a simulated phone, whose processor is emulated: that much has to be allowed."""
+    (tmp_path / "exported").symlink_to(six_files)
+    environment = surroundings() | {"ANDROID_ADB_SERVER_PORT": str(adb.port)}
+    for block in blocks(page):
+        if block.note == PHONE:
+            for line in block.text.replace("SERIAL", f"{phone.serial} --allow-emulated").splitlines():
+                arguments = line.removeprefix("pocketgan ").split()
+                done = subprocess.run(
+                    [sys.executable, "-m", "pocketgan", *arguments], cwd=tmp_path, env=environment
+                )
+                assert done.returncode == 0, line
 
 
 @pytest.mark.acceptance
