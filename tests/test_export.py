@@ -24,8 +24,7 @@ from exporters import int8, tflite
 from exporters.export import export, read_export
 from exporters.job import Job
 from exporters.parity import check
-from exporters.rewrite import normalise, rewrite_for
-from exporters.runtime import delegation, open_tflite
+from exporters.rewrite import normalise
 from exporters.simulate import Simulated
 
 SIX = {f"generator-{p}.{k}" for p in ("fp32", "fp16", "int8") for k in ("onnx", "tflite")}
@@ -233,20 +232,6 @@ def test_more_quality_costs_more_float_layers(photos):
     assert len(demanded.bounds) == 1 < len(some.bounds)
 
 
-def test_large_transposed_convolutions_keep_constant_kernels():
-    """The converter folds nothing into large constants: to change the kernel there cost the delegate."""
-    module = nn.ConvTranspose2d(256, 96, 3, 2, 1, 1).eval().requires_grad_(False)
-    x = torch.randn(1, 256, 4, 4)
-    graph = g.capture(module, x)
-    rewrite_for("litert", graph)
-    model = tflite.convert(graph, x)
-    found = delegation(model)
-    assert (found.delegated, found.partitions) == (found.nodes, 1)
-    operators = tflite.read(model).subgraphs[0].operators
-    assert "TRANSPOSE_CONV" not in {tflite.operation(tflite.read(model), each) for each in operators}
-    np.testing.assert_allclose(open_tflite(model)(x.numpy()), module(x).numpy(), atol=1e-4)
-
-
 def test_resume_keeps_finished_files_and_mends_the_rest(photos, tmp_path):
     wild = generator(plain())
     few = {
@@ -326,40 +311,6 @@ def test_arguments_that_cannot_work_are_refused_before_any_work(photos, tmp_path
     assert not (tmp_path / "new").exists()
 
 
-def test_every_kind_of_transposed_convolution_converts_rightly():
-    """The kinds that litert_torch refuses or, worse, converts to something else."""
-    torch.manual_seed(0)
-    cases = [
-        (3, 2, 1, 1),
-        (4, 2, 1, 1),
-        (4, 2, 1, 0),
-        (3, 2, 0, 0),
-        (5, 2, 2, 1),
-        (2, 2, 0, 0),
-        (5, 3, 1, 2),
-        (3, 1, 1, 0),
-    ]
-
-    class All(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.up = nn.ModuleList(nn.ConvTranspose2d(3, 4, k, s, p, op) for k, s, p, op in cases)
-
-        def forward(self, x):
-            ups = [up(x) for up in self.up]
-            size = max(u.shape[2] for u in ups)
-            return torch.cat(
-                [nn.functional.pad(u, (0, size - u.shape[3], 0, size - u.shape[2])) for u in ups], 1
-            )
-
-    module = All().eval().requires_grad_(False)
-    x = torch.randn(1, 3, 6, 6)
-    graph = g.capture(module, x)
-    rewrite_for("litert", graph)
-    found = open_tflite(tflite.convert(graph, x))(x.numpy())
-    np.testing.assert_allclose(found, module(x).numpy(), atol=1e-4)
-
-
 def test_reading_an_export_and_the_names_of_export_load_no_torch():
     code = (
         "import sys, exporters.export, exporters.result, exporters.parity;"
@@ -367,13 +318,6 @@ def test_reading_an_export_and_the_names_of_export_load_no_torch():
         "assert not {'torch', 'onnx', 'onnxruntime', 'litert_torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_delegation_counts_what_stays_out():
-    module = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.ReflectionPad2d(2), nn.Conv2d(4, 3, 3)).eval()
-    x = torch.randn(1, 3, 16, 16)
-    found = delegation(tflite.convert(g.capture(module, x), x))  # without the rewrites
-    assert found.partitions == 2 and found.delegated == found.nodes - 1
 
 
 def test_grey_pictures_and_other_sizes_are_made_to_fit(photos):
