@@ -4,6 +4,7 @@ A block fenced as `shell` is run as it stands. A comment right before it may say
 
     <!-- not run: why it cannot be -->
     <!-- run: acceptance -->        it takes long; the block runs with -m acceptance
+    <!-- run: acceptance, in a clone -->        so does this, in a fresh clone, with nothing installed
 
 A block with a title, such as `yaml title="recipe.yaml"`, is a file that the page has the reader write.
 """
@@ -45,7 +46,11 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        return self.kind == "shell" and not self.note.startswith("not run")
+        return self.kind == "shell" and not self.is_in_clone and not self.note.startswith("not run")
+
+    @property
+    def is_in_clone(self) -> bool:
+        return self.note == "run: acceptance, in a clone"
 
     @property
     def is_long(self) -> bool:

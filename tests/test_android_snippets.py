@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from pages import PAGES, blocks
 from PIL import Image
 from tiny import SIZE, write_pictures
 
@@ -18,6 +19,7 @@ from pocketgan.cli import main
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCES = REPOSITORY / "docs" / "android"
+(GUIDE,) = (page for page in PAGES if page.name == "android.md")
 DECLARATIONS = REPOSITORY / "tests" / "litert_c_api.h"
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -37,25 +39,31 @@ def onnxruntime_headers() -> Path:
     return folder
 
 
-def litert_headers(folder: Path) -> Path:
+def write_litert_headers(folder: Path) -> None:
     """LiteRT's headers come in no package: each becomes our declarations of what the guide uses."""
     (folder / "litert" / "c").mkdir(parents=True)
     for line in (SOURCES / "paint_litert.cpp").read_text().splitlines():
         if line.startswith('#include "litert/'):
             (folder / line.split('"')[1]).write_text(f'#include "{DECLARATIONS}"\n')
-    return folder
 
 
-def compiled(source: str, headers: Path, library: Path, folder: Path) -> Path:
-    compiler = shutil.which("c++")
-    if compiler is None:
+def compiled(source: str, folder: Path) -> Path:
+    """The program that the guide's own line makes of `source`, with `folder/RUNTIME` as it says."""
+    if shutil.which("c++") is None:
         pytest.skip("no C++ compiler: apt-get install g++")
-    program = folder / "paint"
-    line = [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", "-isystem", str(headers)]
-    line += [str(SOURCES / "main.cpp"), str(SOURCES / source), str(library), f"-Wl,-rpath,{library.parent}"]
-    done = subprocess.run([*line, "-o", str(program)], capture_output=True, text=True)
+    for file in SOURCES.glob("*pp"):
+        (folder / file.name).symlink_to(file)
+    runtime = source.removeprefix("paint_").removesuffix(".cpp")
+    (block,) = (block for block in blocks(GUIDE) if block.text.startswith("$CXX "))
+    (line,) = (line for line in block.text.replace("\\\n", "").splitlines() if source in line)
+    environment = {
+        **os.environ,
+        "CXX": f"c++ -Wall -Wextra -Werror -Wl,-rpath,{folder / runtime / 'lib'}",
+        "CPLUS_INCLUDE_PATH": str(folder / runtime / "include"),  # warns of our code alone
+    }
+    done = subprocess.run(["bash", "-euc", line], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return program
+    return folder / source.removesuffix(".cpp")
 
 
 def assert_paints_what_apply_paints(program: Path, model: Path, folder: Path) -> None:
@@ -77,17 +85,21 @@ def assert_paints_what_apply_paints(program: Path, model: Path, folder: Path) ->
 @pytest.fixture(scope="module")
 def litert_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("litert")
-    library = package("ai_edge_litert") / "libLiteRt.so"
-    return compiled("paint_litert.cpp", litert_headers(folder), library, folder)
+    write_litert_headers(folder / "litert" / "include")
+    (folder / "litert" / "lib").symlink_to(package("ai_edge_litert"))
+    return compiled("paint_litert.cpp", folder)
 
 
 @pytest.fixture(scope="module")
 def onnxruntime_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnxruntime")
     (library,) = (package("onnxruntime") / "capi").glob("libonnxruntime.so.*")
-    (folder / "libonnxruntime.so.1").symlink_to(library)  # the name that programs ask for
-    headers = onnxruntime_headers()
-    return compiled("paint_onnxruntime.cpp", headers, folder / "libonnxruntime.so.1", folder)
+    libraries = folder / "onnxruntime" / "lib"
+    libraries.mkdir(parents=True)
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):  # the linker's name, and the program's
+        (libraries / name).symlink_to(library)
+    (folder / "onnxruntime" / "include").symlink_to(onnxruntime_headers())
+    return compiled("paint_onnxruntime.cpp", folder)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
