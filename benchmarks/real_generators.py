@@ -1,6 +1,7 @@
-"""The whole job on four real generators, as a user would run it, and one table of what came out.
+r"""The whole job on four real generators, as a user would run it, and one table of what came out.
 
-    python -m benchmarks.real_generators --data ../shared/data --output-dir runs/real
+    python -m benchmarks.real_generators --data ../shared/data --output-dir runs/real \
+        --record benchmarks/results/real_generators.json
 
 Each generator is pruned to half of its MACs, distilled, exported to six files, checked and timed
 by `pocketgan run` in a process of its own. The table's figures are read from the run folders.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +65,26 @@ CASES = {
 @click.option("--budget", default="macs=50%", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--only", multiple=True, type=click.Choice(list(CASES)), help="Run these; may be given often.")
-def main(data: Path, output: Path, budget: str, seed: int, only: tuple[str, ...]) -> None:
+@click.option("--record", type=click.Path(path_type=Path), help="File for the table as JSON.")
+def main(
+    data: Path, output: Path, budget: str, seed: int, only: tuple[str, ...], record: Path | None
+) -> None:
     """Compress the real generators and print the table; a run that was stopped goes on."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in only or CASES:
         run = output / name
         _run(CASES[name], data.absolute(), run, budget, seed)
         rows.append({"generator": name, **figures(run)})
-        write_json(output / "table.json", rows)
+    if record is not None:
+        made = read_json(output / rows[-1]["generator"] / "environment.json")
+        head = {
+            "command": " ".join(["python", "-m", "benchmarks.real_generators", *sys.argv[1:]]),
+            "date": date.today().isoformat(),
+            "seed": seed,
+            "budget": budget,
+            **{name: made[name] for name in ("packages", "python", "machine")},
+        }
+        write_json(record, {**head, "rows": rows})
     print(table(rows))
 
 
