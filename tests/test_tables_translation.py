@@ -44,19 +44,19 @@ def test_horses_as_they_are_fetched_are_measured(tmp_path: Path) -> None:
 
 
 def test_methods_without_a_record_say_their_command_until_there_is_one(tmp_path: Path) -> None:
-    table = st.build(tmp_path, HERE, Kept(tmp_path / "cache"))
+    own = tmp_path / "records"
+    own.mkdir()
+    shutil.copy(HERE / "pruning_quality.json", own)
+    table = st.build(tmp_path, own, Kept(tmp_path / "cache"))
     cec = row(table, "gan_compression, cec")
     assert cec["source"] == "missing" and "benchmarks.pruning_quality" in str(cec["told"])
     assert "--only gan_compression --method cec" in str(cec["told"])
     record = str(cec["told"]).rpartition("--record ")[2]
-    assert Path(record).parent == HERE and "median" not in str(cec["told"])
+    assert Path(record).parent == own and "median" not in str(cec["told"])
     ours = {"generator": "gan_compression", "method": "cec", "share": 0.5, "psnr": 20.0}
     cells = [{**ours, "budget": "macs=50%", "seed": seed} for seed in (0, 1)]
-    own = tmp_path / "records"
-    own.mkdir()
     document = {"date": "2026-11-29", "command": "python -m benchmarks.pruning_quality", "cells": cells}
     (own / Path(record).name).write_text(json.dumps(document))
-    shutil.copy(HERE / "pruning_quality.json", own)
     table = st.build(tmp_path, own, Kept(tmp_path / "cache"))
     found = row(table, "gan_compression at macs=50%, cec")
     assert found["psnr"] == 20 and "2026-11-29" in str(found["told"]) and "of 2 seeds" in str(found["told"])
